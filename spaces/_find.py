@@ -1,0 +1,63 @@
+"""Finds a space by the name of its file, or by the path of a file of the user's own."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import sys
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+from spaces._space import Space
+from spaces.errors import BrokenSpace, UnknownSpace
+
+FOLDER = Path(__file__).parent
+
+
+def names() -> tuple[str, ...]:
+    """The names of the spaces that come with the project, sorted."""
+    return tuple(sorted(p.stem for p in FOLDER.glob("*.py") if not p.stem.startswith("_") and p.stem != "errors"))
+
+
+def find(reference: str) -> Space:
+    """The space called `reference`, or the one in the file of that path (it must end in .py).
+
+    Raises UnknownSpace (with the nearest name) or BrokenSpace (with file and line).
+    """
+    path = Path(reference).expanduser().resolve() if reference.endswith(".py") else FOLDER / f"{reference}.py"
+    if not reference.endswith(".py") and reference not in names():
+        near = difflib.get_close_matches(reference, names(), n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UnknownSpace(f"unknown space {reference!r}.{hint} List them: python -m search spaces")
+    if not path.is_file():
+        raise UnknownSpace(
+            f"no space file at {reference}; give the path of a .py file or a name from: python -m search spaces"
+        )
+    space = getattr(_load(path), "SPACE", None)
+    if not isinstance(space, Space):
+        raise BrokenSpace(f"{path}:1: no SPACE = Space(...) in this file; see spaces/cnn_digits.py for a short one")
+    return replace(space, path=path)
+
+
+def _load(path: Path) -> ModuleType:
+    module_name = f"spaces.{path.stem}" if path.parent == FOLDER else f"_user_space_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        sys.modules.pop(module_name, None)
+        raise BrokenSpace(f"{path}:{line_of(error, path)}: {type(error).__name__}: {error}".splitlines()[0]) from error
+    return module
+
+
+def line_of(error: BaseException, path: Path) -> int:
+    """The line of `path` at which `error` arose (1 where it arose elsewhere)."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno or 1
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    return (lines[-1] if lines else None) or 1

@@ -1,0 +1,102 @@
+"""What a space is: how to draw a configuration, and how a configuration becomes a network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from spaces._hp import Defaults, HyperParameters, Parameter, RandomDraws
+from spaces._recipe import Recipe
+from spaces.datasets import DataSpec
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """A known setting that a study tries before it searches.
+
+    `epochs` are its own, whatever the study's. `milestones` (epochs from 0) replace the shares in its
+    configuration. A baseline marked `always` is run in every study, for fewer epochs if it must be.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    epochs: int
+    milestones: tuple[int, ...] = ()
+    always: bool = False
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """The same search at the size of a machine without a GPU: images, epochs, trials, a narrower space."""
+
+    train: int
+    validation: int
+    epochs: int
+    trials: int
+    narrow: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """One search space over one dataset, towards one objective.
+
+    `sample(hp)` draws and returns a plain configuration; `build(config, data)` returns a Keras model that
+    takes raw uint8 images and gives float32 probabilities; `recipe(config)` says how to train it.
+    `params(config, data)` and `multiply_adds(config, data)` are formulas: weights in all, and
+    multiply-adds for one image forward. `columns` are the hyperparameters a table shows first.
+    """
+
+    name: str
+    summary: str
+    dataset: str
+    sample: Callable[[HyperParameters], Config]
+    build: Callable[[Config, DataSpec], Any]
+    recipe: Callable[[Config], Recipe]
+    params: Callable[[Config, DataSpec], int]
+    multiply_adds: Callable[[Config, DataSpec], int]
+    metric: str = "val_accuracy"
+    direction: Literal["maximize", "minimize"] = "maximize"
+    epochs: int
+    trials: int
+    baselines: tuple[Baseline, ...] = ()
+    cut: Cut | None = None
+    columns: tuple[str, ...] = ()
+    path: Path | None = None
+
+
+def canonical(config: Mapping[str, Any]) -> str:
+    """A configuration as one JSON line with sorted keys: equal configurations give equal lines."""
+    return json.dumps(dict(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Sixteen hexadecimal digits that name a configuration."""
+    return hashlib.sha256(canonical(config).encode()).hexdigest()[:16]
+
+
+def declared(space: Space, narrowings: Mapping[str, str] | None = None) -> dict[str, Parameter]:
+    """Every hyperparameter the space can draw, in the order first met.
+
+    Conditional scopes show theirs at once; those behind a plain Python `if` are found by trying each
+    choice in turn and a fixed number of seeded draws.
+    """
+    found = _walk(space, Defaults(narrowings))
+    for name, parameter in list(found.items()):
+        for choice in parameter.choices:
+            found = _walk(space, Defaults(narrowings, {name: choice})) | found
+    for seed in range(32):
+        found = found | {k: v for k, v in _walk(space, RandomDraws(seed, narrowings)).items() if k not in found}
+    order = {name: i for i, name in enumerate(_walk(space, Defaults(narrowings)))}
+    return dict(sorted(found.items(), key=lambda item: order.get(item[0], len(order))))
+
+
+def _walk(space: Space, hp: HyperParameters) -> dict[str, Parameter]:
+    space.sample(hp)
+    return hp.declared

@@ -1,0 +1,1 @@
+"""Networks that several spaces share; Keras is imported only inside the functions that build."""

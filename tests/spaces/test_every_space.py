@@ -1,0 +1,115 @@
+"""What every space promises, tested once for all of them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from spaces import RandomDraws, Replay, canonical, config_hash, declared, find, names
+from spaces.datasets import describe
+
+ALL = names()
+
+
+class Reads(dict):
+    """A configuration that remembers which of its keys were read."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.read = set()
+
+    def __getitem__(self, key):
+        self.read.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key, default=None):
+        self.read.add(key)
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_baselines_name_exactly_the_sampled_hyperparameters_and_lie_in_range(name):
+    space = find(name)
+    assert space.baselines
+    for baseline in space.baselines:
+        assert space.sample(Replay(baseline.config)) == dict(baseline.config)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_sampled_hyperparameter_is_read(name):
+    space = find(name)
+    data = describe(space.dataset)
+    never_read = set(declared(space))
+    for seed in range(12):
+        config = Reads(space.sample(RandomDraws(seed, _small(space))))
+        space.build(config, data)
+        space.recipe(config)
+        assert set(config) <= config.read, f"not read: {set(config) - config.read}"
+        never_read -= config.read
+    assert not never_read
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_parameter_formula_equals_kerass_count(name):
+    space = find(name)
+    data = describe(space.dataset)
+    for seed in range(5):
+        config = space.sample(RandomDraws(seed, _small(space)))
+        assert space.build(config, data).count_params() == space.params(config, data)
+        assert space.multiply_adds(config, data) > 0
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_space_opens_with_its_command_cost_expected_result_and_source(name):
+    text = find(name).path.read_text().split('"""')[1]
+    for word in ("Command:", "Cost:", "Expected:", "Source:"):
+        assert word in text
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_configuration_is_plain_json_with_one_canonical_form(name):
+    config = find(name).sample(RandomDraws(3))
+    shuffled = dict(reversed(list(config.items())))
+    assert json.loads(canonical(config)) == config
+    assert canonical(config) == canonical(shuffled)
+    assert config_hash(config) == config_hash(shuffled)
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("name", ALL)
+def test_the_model_builds_and_trains_one_step_on_each_backend(name, backend, tmp_path):
+    code = """
+import sys
+import numpy as np
+from search.trial.spec import TrialSpec
+from search.trial.train import Training
+from spaces import find
+from spaces.datasets import TrainingData, describe
+space = find(sys.argv[1])
+data = describe(space.dataset)
+config = dict(space.baselines[0].config)
+size = config["batch_size"]
+rng = np.random.default_rng(0)
+x = rng.integers(0, 256, (size + 8, *data.input_shape), dtype=np.uint8)
+y = (np.arange(size + 8) % data.classes).astype(np.uint8)
+arrays = TrainingData(x=x, y=y, train=np.arange(size), validation=np.arange(size, size + 8), digest="")
+spec = TrialSpec(study="s", number=0, attempt=1, space=sys.argv[1], config=config, config_hash="h", data_folder="",
+                 data_seed=0, train_limit=None, validation_limit=None, epochs=1, milestones=(), patience=0, seed=1,
+                 metric=space.metric, direction=space.direction, precision="float32", folder=sys.argv[2])
+record = Training(space, spec, data, arrays).epoch()
+assert {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds", "images_per_second"} == set(record)
+assert all(np.isfinite(v) for v in record.values()), record
+import keras
+assert keras.backend.backend() == sys.argv[3]
+"""
+    env = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, name, str(tmp_path), backend], capture_output=True, text=True, env=env, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def _small(space):
+    return dict(space.cut.narrow) if space.cut else {}

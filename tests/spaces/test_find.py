@@ -1,0 +1,45 @@
+"""Finding a space: by name, by path, and what is said where it cannot be."""
+
+import pytest
+
+from spaces import find, names
+from spaces.errors import BrokenSpace, UnknownSpace
+
+
+def test_spaces_are_found_by_the_names_of_their_files():
+    assert {"densenet_cifar10", "cnn_digits"} <= set(names())
+    assert find("cnn_digits").name == "cnn_digits"
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(UnknownSpace, match="Did you mean 'densenet_cifar10'"):
+        find("densnet_cifar10")
+
+
+def test_a_file_of_the_users_own_is_found_by_its_path(tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text(find("cnn_digits").path.read_text().replace('name="cnn_digits"', 'name="mine"'))
+    assert find(str(mine)).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("x = 1\ndef sample(hp:\n    pass\n", 2, "SyntaxError"),
+        ("x = 1\n\nimport no_such_module\n", 3, "No module named"),
+        ("def f():\n    return 1 / 0\n\nf()\n", 2, "division by zero"),
+        ("x = 1\n", 1, "no SPACE"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_line(tmp_path, text, line, says):
+    broken = tmp_path / "broken.py"
+    broken.write_text(text)
+    with pytest.raises(BrokenSpace, match=says) as raised:
+        find(str(broken))
+    assert f"broken.py:{line}:" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_path_that_is_not_there_is_said_so(tmp_path):
+    with pytest.raises(UnknownSpace, match="no space file at"):
+        find(str(tmp_path / "none.py"))
