@@ -1,0 +1,1 @@
+"""Decides what to try, runs it and remembers it. The command line is `python -m search`."""

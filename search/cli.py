@@ -1,0 +1,242 @@
+"""The command line: one function per verb, which reads flags, calls one function elsewhere and prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from search.errors import BAD_INPUT, FAILED, INTERRUPTED, SearchError
+
+Command = Callable[..., Any]
+
+PLACES = (
+    click.option("--home", help="Folder of everything kept (SEARCH_HOME; default ~/.keras-search)."),
+    click.option("--storage", help="Study store, a SQLAlchemy address (SEARCH_STORAGE; default SQLite in the home)."),
+    click.option("--tracking-uri", help="MLflow (MLFLOW_TRACKING_URI; default SQLite in the home)."),
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+SLOTS = (
+    click.option("--slots", help="How many trials run at once (default: one a GPU, or one a core up to 8)."),
+    click.option("--gpus", help="GPUs to use, like 0,1, or none."),
+    click.option("--timeout", help="Stop after this time: seconds, or 30m, 8h. Running trials checkpoint."),
+    click.option("--keep", help="Weights of how many best trials to keep, or all (default 5)."),
+)
+SEARCH = (
+    click.argument("space"),
+    click.argument("narrow", nargs=-1, metavar="[KEY=VALUE | KEY=LOW..HIGH | KEY=A,B]..."),
+    click.option("--trials", help="Trials in all, those already in the study included."),
+    click.option("--epochs", help="Most epochs a trial."),
+    *SLOTS,
+    click.option("--sampler", help="Who proposes: tpe (default) or random."),
+    click.option("--pruner", help="Who stops early: asha (default), median or none."),
+    click.option("--seed", help="Fixes every random choice (default 0)."),
+    click.option("--study", help="Name of the study; an existing one goes on."),
+    click.option("--backend", help="tensorflow (default, or KERAS_BACKEND) or jax."),
+    click.option("--precision", help="auto (default: half on a GPU), float32, mixed_bfloat16, mixed_float16."),
+    click.option("--max-params", help="Refuse configurations with more parameters, before training."),
+    click.option("--train-images", help="Train on a stratified subset of this many images, or all."),
+    click.option("--validation-images", help="Validate on a stratified subset of this many images, or all."),
+    click.option("--worker-trials", help="Replace a worker after this many trials (default 25)."),
+    click.option("--worker-memory", help="Replace a worker above this many MB (default 4000)."),
+    click.option("--full", is_flag=True, help="The whole task, also without a GPU."),
+)
+
+
+def _with(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(function: Command) -> Command:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def main() -> None:
+    """Run the command line and exit with 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = INTERRUPTED
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        code = INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        code = BAD_INPUT
+    except Exception as error:
+        code = _explain(error)
+    sys.exit(code or 0)
+
+
+def _explain(error: Exception) -> int:
+    """Print an error that is meant for people; any other is a fault of ours and keeps its traceback."""
+    if isinstance(error, SearchError):
+        for line in str(error).splitlines():
+            click.echo(f"error: {line}", err=True)
+        return error.exit_code
+    from tracking.errors import TrackingError
+
+    from spaces.errors import DatasetError, SpaceError
+
+    if isinstance(error, (SpaceError, TrackingError)):
+        click.echo(f"error: {error}", err=True)
+        return FAILED if isinstance(error, (TrackingError, DatasetError)) else BAD_INPUT
+    raise error
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def cli() -> None:
+    """Search hyperparameters of Keras image models; every trial is kept in MLflow and none is lost."""
+
+
+@cli.command()
+@JSON
+def spaces(as_json: bool) -> None:
+    """List the search spaces."""
+    from search import report
+
+    report.spaces(as_json)
+
+
+@cli.command()
+@_with(*SEARCH, *PLACES, JSON)
+def plan(home: str, storage: str, tracking_uri: str, as_json: bool, **asked: Any) -> None:
+    """Show what a run would do: the space's size, its corners, the time. Writes nothing."""
+    from search import preview
+    from search.plan import Request, make
+    from search.settings import resolve
+
+    settings = resolve(home=home, storage=storage, tracking_uri=tracking_uri)
+    preview.show(make(Request(**asked), settings, check_places=False), settings, as_json)
+
+
+@cli.command()
+@_with(*SEARCH, *PLACES, JSON)
+def run(home: str, storage: str, tracking_uri: str, as_json: bool, **asked: Any) -> int:
+    """Run a new study over SPACE, or go on with the one --study names."""
+    from search import report
+    from search.plan import Request, make
+    from search.settings import resolve
+    from tracking import probe
+
+    settings = resolve(home=home, storage=storage, tracking_uri=tracking_uri)
+    made = make(Request(**asked), settings, tracking_problem=probe.problem)
+
+    from search.study import run as run_study
+
+    return report.outcome(run_study(made, settings, quiet=as_json), settings, as_json)
+
+
+@cli.command()
+@click.argument("study")
+@_with(click.option("--trials", help="A new total."), *SLOTS, *PLACES, JSON)
+def resume(study: str, home: str, storage: str, tracking_uri: str, as_json: bool, **asked: Any) -> int:
+    """Go on with STUDY where it stopped."""
+    from search import report
+    from search.errors import InputError
+    from search.plan import Request
+    from search.plan import resume as resumed_plan
+    from search.settings import problems, resolve
+    from tracking import probe
+
+    settings = resolve(home=home, storage=storage, tracking_uri=tracking_uri)
+    place = probe.problem(settings.tracking_uri)
+    found = problems(settings) + ([place] if place else [])
+    if found:
+        raise InputError(found)
+    stored = report.load(study, settings).user_attrs["plan"]
+    made = resumed_plan(stored, Request(space=stored["space"], study=study, **asked))
+
+    from search.study import run as run_study
+
+    return report.outcome(run_study(made, settings, quiet=as_json), settings, as_json)
+
+
+@cli.command()
+@click.argument("study", required=False)
+@_with(*PLACES, JSON)
+def status(study: str | None, home: str, storage: str, tracking_uri: str, as_json: bool) -> None:
+    """Say how STUDY (the newest where none is named) stands: its trials by state, its best, what runs."""
+    from search import report
+    from search.settings import resolve
+
+    report.status(study, resolve(home=home, storage=storage, tracking_uri=tracking_uri), as_json)
+
+
+@cli.command("list")
+@_with(*PLACES, JSON)
+def list_studies(home: str, storage: str, tracking_uri: str, as_json: bool) -> None:
+    """List the studies, the newest last."""
+    from search import report
+    from search.settings import resolve
+
+    report.studies(resolve(home=home, storage=storage, tracking_uri=tracking_uri), as_json)
+
+
+@cli.command()
+@click.argument("study")
+@_with(click.option("--trial", type=int, help="One trial, with its configuration and epochs."), *PLACES, JSON)
+def show(study: str, trial: int | None, home: str, storage: str, tracking_uri: str, as_json: bool) -> None:
+    """Show the trials of STUDY, or one of them."""
+    from search import report
+    from search.settings import resolve
+
+    report.show(study, trial, resolve(home=home, storage=storage, tracking_uri=tracking_uri), as_json)
+
+
+@cli.command()
+@click.argument("study")
+@_with(click.option("--top", type=click.IntRange(min=1), default=1, help="How many."), *PLACES, JSON)
+def best(study: str, top: int, home: str, storage: str, tracking_uri: str, as_json: bool) -> None:
+    """Show the best trials of STUDY."""
+    from search import report
+    from search.settings import resolve
+
+    report.best(study, top, resolve(home=home, storage=storage, tracking_uri=tracking_uri), as_json)
+
+
+@cli.command()
+@click.argument("study")
+@_with(
+    click.option("--trial", type=int, help="This trial instead of the best."),
+    click.option("--model", help="Name in the registry (default: the space's)."),
+    *PLACES,
+    JSON,
+)
+def promote(
+    study: str, trial: int | None, model: str | None, home: str, storage: str, tracking_uri: str, as_json: bool
+) -> None:
+    """Register the best trial's model as a version and give it the alias `champion`."""
+    from search.promote import promote as promote_trial
+    from search.settings import resolve
+
+    promote_trial(study, trial, model, resolve(home=home, storage=storage, tracking_uri=tracking_uri), as_json)
+
+
+@cli.command()
+@_with(
+    click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+    click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port."),
+    click.option("--study", help="Open at this study."),
+    click.option("--no-browser", is_flag=True, help="Only serve; open no browser."),
+    *PLACES,
+)
+def ui(host: str, port: int, study: str | None, no_browser: bool, home: str, storage: str, tracking_uri: str) -> int:
+    """Open MLflow on what was recorded."""
+    from search.settings import resolve
+    from search.ui import serve
+
+    return serve(resolve(home=home, storage=storage, tracking_uri=tracking_uri), host, port, study, not no_browser)
+
+
+@cli.command()
+@_with(*PLACES, JSON)
+def doctor(home: str, storage: str, tracking_uri: str, as_json: bool) -> int:
+    """Check devices, packages, data and stores."""
+    from search.doctor import examine
+    from search.settings import resolve
+
+    return examine(resolve(home=home, storage=storage, tracking_uri=tracking_uri), as_json)

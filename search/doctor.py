@@ -1,0 +1,133 @@
+"""Checks what a search needs on this machine: devices, packages, data, stores."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from search.errors import FAILED, OK
+from search.executors import devices
+from search.report import emit, print_table
+from search.settings import Settings, masked
+from search.settings import problems as settings_problems
+
+PACKAGES = ("tensorflow", "keras", "keras-tuner", "optuna", "mlflow", "numpy", "scikit-learn")
+EXTRAS = {"jax": "--backend jax", "psycopg": "a study store on PostgreSQL"}
+LEAST_FREE = 5e9  # bytes
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: `state` is ok, note (works, but worth knowing) or problem."""
+
+    what: str
+    state: str
+    found: str
+
+
+def examine(settings: Settings, as_json: bool) -> int:
+    """Print every check; 1 where one is a problem."""
+    checks = list(_checks(settings))
+    failed = any(c.state == "problem" for c in checks)
+    if as_json:
+        emit({"ok": not failed, "checks": [asdict(c) for c in checks]})
+    else:
+        print_table(("what", "", "found"), [(c.what, c.state, c.found) for c in checks])
+    return FAILED if failed else OK
+
+
+def _checks(settings: Settings) -> Iterator[Check]:
+    yield Check("python", "ok", sys.version.split()[0])
+    for name in PACKAGES:
+        yield _package(name)
+    for name, needed_for in EXTRAS.items():
+        found = _package(name)
+        yield found if found.state == "ok" else Check(name, "note", f"not installed; needed for {needed_for}")
+    cores, memory = devices.cores(), psutil.virtual_memory()
+    yield Check(
+        "processor",
+        "ok",
+        f"{len(cores)} cores, {memory.total / 1e9:.0f} GB memory, {memory.available / 1e9:.0f} GB free",
+    )
+    yield from _gpus()
+    yield from _places(settings)
+    yield from _data(settings)
+
+
+def _package(name: str) -> Check:
+    try:
+        return Check(name, "ok", version(name))
+    except PackageNotFoundError:
+        return Check(name, "problem", "not installed; pip install -c constraints.txt -e .")
+
+
+def _gpus() -> Iterator[Check]:
+    found = devices.gpus()
+    if not found:
+        yield Check("gpu", "note", "none; searches are cut to size (--full turns that off)")
+        return
+    for gpu in found:
+        yield Check(
+            f"gpu {gpu.index}", "ok", f"{gpu.name}, {gpu.memory} MiB, compute capability {gpu.compute_capability}"
+        )
+    code = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
+    try:
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=False)
+        seen = ran.stdout.strip()
+    except subprocess.TimeoutExpired:
+        seen = "no answer"
+    usable = seen.isdigit() and int(seen) >= len(found)
+    yield Check(
+        "tensorflow's gpus",
+        "ok" if usable else "problem",
+        f"{seen} of {len(found)}" + ("" if usable else "; pip install -c constraints.txt -e '.[gpu]'"),
+    )
+
+
+def _places(settings: Settings) -> Iterator[Check]:
+    from tracking import probe
+
+    problems = settings_problems(settings)
+    home = settings.home
+    yield Check("home", "problem" if any(p.startswith("home") for p in problems) else "ok", str(home))
+    existing = home
+    while not existing.exists():
+        existing = existing.parent
+    free = psutil.disk_usage(str(existing)).free
+    yield Check("disk", "ok" if free > LEAST_FREE else "problem", f"{free / 1e9:.0f} GB free at {existing}")
+    store = [p for p in problems if p.startswith("--storage")]
+    yield Check("study store", "problem" if store else "ok", store[0] if store else masked(settings.storage))
+    tracking = probe.problem(settings.tracking_uri)
+    yield Check("tracking", "problem" if tracking else "ok", tracking or probe.masked(settings.tracking_uri))
+
+
+def _data(settings: Settings) -> Iterator[Check]:
+    from spaces.datasets import names
+
+    where = settings.data
+    if where is not None:
+        yield Check(
+            "SEARCH_DATA",
+            "ok" if where.is_dir() else "problem",
+            f"{where}" if where.is_dir() else f"{where}: no such folder",
+        )
+    for name in names():
+        cached = settings.cache / name
+        there = cached.is_dir()
+        yield Check(
+            f"dataset {name}",
+            "ok" if there else "note",
+            _size(cached) if there else "not in the cache yet; fetched at the first run",
+        )
+
+
+def _size(folder: Path) -> str:
+    total = sum(f.stat().st_size for f in folder.iterdir() if f.is_file())
+    return f"{folder}, {total / 1e6:.0f} MB, {'readable' if os.access(folder, os.R_OK) else 'not readable'}"

@@ -1,0 +1,182 @@
+"""Optuna's home: opens a study, proposes configurations, writes only what is accepted."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
+
+from search.engines.samplers import SAMPLERS
+from search.errors import StoreError
+from search.settings import masked
+from spaces import HyperParameters, Parameter, Space, config_hash
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+MAX_ASKS = 100
+REFUSED = "search.refused"
+
+
+class Exhausted(Exception):
+    """Raised when no new configuration is found after MAX_ASKS proposals in a row."""
+
+
+class OptunaDraws(HyperParameters):
+    """The hp vocabulary over a live Optuna trial, which follows plain Python ifs.
+
+    A parameter with one value left is not suggested at all. What Optuna cannot express is suggested
+    under another name: a multiplicative step as `name#index`, a reversed logarithm as `name#reflected`.
+    """
+
+    def __init__(self, trial: optuna.Trial | FixedTrial, narrowings: Mapping[str, str]) -> None:
+        super().__init__(narrowings)
+        self.trial = trial
+
+    def draw(self, parameter: Parameter) -> Any:
+        name, trial = parameter.name, self.trial
+        if parameter.single:
+            return parameter.choices[0] if parameter.choices else _typed(parameter, cast(float, parameter.low))
+        if parameter.choices:
+            return trial.suggest_categorical(name, parameter.choices)
+        grid, low, high = parameter.grid(), cast(float, parameter.low), cast(float, parameter.high)
+        log = parameter.sampling == "log"
+        if grid is not None and parameter.sampling != "linear" and parameter.step is not None:
+            return _typed(parameter, grid[trial.suggest_int(f"{name}#index", 0, len(grid) - 1)])
+        if parameter.sampling == "reverse_log":
+            drawn = trial.suggest_float(f"{name}#reflected", low, high, log=True)
+            return _typed(parameter, high + low - drawn)
+        if parameter.kind == "int":
+            return trial.suggest_int(name, int(low), int(high), step=int(parameter.step or 1), log=log)
+        if grid is not None:
+            drawn = trial.suggest_float(name, grid[0], grid[-1], step=parameter.step)
+            return min(grid, key=lambda v: abs(v - drawn))
+        return trial.suggest_float(name, low, high, log=log)
+
+
+def _typed(parameter: Parameter, value: float) -> float:
+    return round(value) if parameter.kind == "int" else float(value)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One configuration and what Optuna must store of it; `seed` proposed it after `asks` repeats."""
+
+    config: dict[str, Any]
+    params: dict[str, Any]
+    distributions: dict[str, BaseDistribution]
+    seed: int | None = None
+    asks: int = 0
+    refused: str | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+def derive(seed: int, *parts: object) -> int:
+    """A 31-bit seed from the study's and what it is for; the same everywhere."""
+    text = ":".join(str(part) for part in (seed, *parts))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") & 0x7FFFFFFF
+
+
+def storage(address: str) -> optuna.storages.BaseStorage:
+    """The study store at a SQLAlchemy address. Raises StoreError where it cannot be opened."""
+    try:
+        return optuna.storages.RDBStorage(address, engine_kwargs={"pool_pre_ping": True})
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise StoreError(f"study store {masked(address)} cannot be opened: {reason}") from error
+
+
+def open_study(
+    store: optuna.storages.BaseStorage,
+    name: str,
+    *,
+    direction: Literal["maximize", "minimize"],
+    pruner: optuna.pruners.BasePruner,
+    create: bool,
+) -> optuna.Study:
+    """The study `name`, made where `create` is true. Raises KeyError where it is not there."""
+    sampler = optuna.samplers.RandomSampler(seed=0)  # never asked: proposals are drawn on a copy
+    if create:
+        return optuna.create_study(study_name=name, storage=store, sampler=sampler, pruner=pruner, direction=direction)
+    return optuna.load_study(study_name=name, storage=store, sampler=sampler, pruner=pruner)
+
+
+def replay(space: Space, config: Mapping[str, Any], narrowings: Mapping[str, str]) -> Proposal:
+    """A known configuration as a proposal."""
+    hp = OptunaDraws(FixedTrial(dict(config)), narrowings)
+    drawn = space.sample(hp)
+    trial = cast(FixedTrial, hp.trial)
+    return Proposal(drawn, dict(trial.params), dict(trial.distributions))
+
+
+def propose(
+    study: optuna.Study,
+    space: Space,
+    narrowings: Mapping[str, str],
+    *,
+    sampler: str,
+    seed: int,
+    refuse: Callable[[dict[str, Any]], str | None],
+) -> Proposal:
+    """The next configuration, one not yet in the study; `refused` says why where it is not to be run.
+
+    It is drawn on an in-memory copy of the study by a sampler seeded from (seed, trial number, ask), so
+    a repeated configuration leaves no trace and teaches the sampler nothing. Raises Exhausted.
+    """
+    trials = study.get_trials(deepcopy=False)
+    known = {t.user_attrs.get("config.hash") for t in trials}
+    for asks in range(MAX_ASKS):
+        drawn_by = derive(seed, "ask", len(trials), asks)
+        copy = optuna.create_study(sampler=SAMPLERS[sampler](drawn_by), directions=study.directions)
+        copy.add_trials(trials)
+        trial = copy.ask()
+        config = space.sample(OptunaDraws(trial, narrowings))
+        if config_hash(config) in known:
+            continue
+        frozen = copy.get_trials(deepcopy=False)[-1]
+        return Proposal(config, dict(frozen.params), dict(frozen.distributions), drawn_by, asks, refuse(config))
+    raise Exhausted(f"no new configuration in {MAX_ASKS} proposals")
+
+
+def accept(study: optuna.Study, proposal: Proposal, attributes: Mapping[str, Any]) -> FrozenTrial:
+    """Writes a proposal into the study: running, or pruned and infeasible where it was refused."""
+    attributes = dict(attributes) | {"config": proposal.config, "config.hash": config_hash(proposal.config)}
+    if proposal.refused is None:
+        frozen = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=proposal.params,
+            distributions=proposal.distributions,
+            user_attrs=attributes,
+        )
+    else:
+        frozen = optuna.trial.create_trial(
+            state=TrialState.PRUNED,
+            params=proposal.params,
+            distributions=proposal.distributions,
+            user_attrs=attributes | {REFUSED: proposal.refused},
+            constraints={"refused": 1.0},
+        )
+    study.add_trial(frozen)
+    return study.get_trials(deepcopy=False)[-1]
+
+
+def reopen(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
+    """A stored, unfinished trial that takes reports again and can be told."""
+    return optuna.trial.Trial(study, trial._trial_id)
+
+
+def counted(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that count towards --trials: all but those refused beforehand."""
+    return [t for t in trials if REFUSED not in t.user_attrs]
+
+
+def studies(store: optuna.storages.BaseStorage) -> list[optuna.study.StudySummary]:
+    """Every study of a store, newest last."""
+    found = optuna.study.get_all_study_summaries(storage=store)
+    return sorted(found, key=lambda s: (s.datetime_start is not None, s.datetime_start))

@@ -1,0 +1,172 @@
+"""Optuna's pictures of a study, interactive and as PNG, its table of trials and its summary in words."""
+
+from __future__ import annotations
+
+import csv
+import io
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from search.engines import optuna as engine
+from search.plan import Plan
+from spaces import Space
+from spaces._hp import show
+
+Pictures = dict[str, bytes]
+
+
+def pictures(study: optuna.Study) -> tuple[Pictures, list[str]]:
+    """File name to content of every picture that can be drawn, and a line for each that cannot."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import optuna.visualization as interactive
+    import optuna.visualization.matplotlib as still
+
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    shared = _shared(complete)
+    wanted: list[tuple[str, str, dict[str, Any]]] = [
+        ("optimisation_history", "plot_optimization_history", {}),
+        ("importances", "plot_param_importances", {}),
+        ("parallel_coordinates", "plot_parallel_coordinate", {"params": shared} if len(shared) > 1 else {}),
+        ("slices", "plot_slice", {"params": shared} if shared else {}),
+        ("intermediate_values", "plot_intermediate_values", {}),
+    ]
+    found: Pictures = {}
+    skipped: list[str] = []
+    for name, function, options in wanted:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                drawn = getattr(interactive, function)(study, **options)
+                found[f"{name}.html"] = drawn.to_html(include_plotlyjs=True).encode()
+                found[f"{name}.png"] = _png(lambda f=function, o=options: getattr(still, f)(study, **o))  # type: ignore[misc]
+        except Exception as error:
+            reason = str(error).strip() or type(error).__name__
+            skipped.append(f"no picture of {name.replace('_', ' ')}: {reason.splitlines()[0]}")
+    return found, skipped
+
+
+def _shared(trials: Sequence[FrozenTrial]) -> list[str]:
+    """The parameters that every complete trial has, with more than one value among them."""
+    if not trials:
+        return []
+    names = set.intersection(*(set(t.params) for t in trials))
+    return sorted(n for n in names if len({repr(t.params[n]) for t in trials}) > 1)
+
+
+def _png(draw: Callable[[], Any]) -> bytes:
+    from matplotlib import pyplot
+
+    axes = draw()
+    figure = axes.ravel()[0].figure if hasattr(axes, "ravel") else axes.figure
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(max(width, 11), max(height, 5))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    pyplot.close(figure)
+    return buffer.getvalue()
+
+
+def table(study: optuna.Study) -> str:
+    """Every trial as CSV: number, state, reason, value, epochs, seconds, configuration hash, each hyperparameter."""
+    trials = engine.counted(study.get_trials(deepcopy=False))
+    keys = list(dict.fromkeys(k for t in trials for k in t.user_attrs.get("config", {})))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        [
+            "number",
+            "state",
+            "reason",
+            "value",
+            "epochs",
+            "seconds",
+            "baseline",
+            "parameters",
+            "config_hash",
+            "run_id",
+            *keys,
+        ]
+    )
+    for t in trials:
+        seconds = (
+            (t.datetime_complete - t.datetime_start).total_seconds() if t.datetime_complete and t.datetime_start else ""
+        )
+        attrs = t.user_attrs
+        writer.writerow(
+            [
+                t.number,
+                t.state.name,
+                attrs.get("reason", ""),
+                value_of(t, study),
+                len(t.intermediate_values),
+                seconds,
+                attrs.get("baseline", ""),
+                attrs.get("parameters", ""),
+                attrs.get("config.hash"),
+                attrs.get("mlflow.run_id", ""),
+                *(attrs.get("config", {}).get(k, "") for k in keys),
+            ]
+        )
+    return out.getvalue()
+
+
+def value_of(trial: FrozenTrial, study: optuna.Study) -> float | None:
+    """A trial's best value so far: its own when complete, else the best of its epochs."""
+    if trial.state == TrialState.COMPLETE:
+        return trial.value
+    seen = [v for v in trial.intermediate_values.values() if v == v]
+    if not seen:
+        return None
+    return max(seen) if study.direction == optuna.study.StudyDirection.MAXIMIZE else min(seen)
+
+
+def ranked(study: optuna.Study) -> list[FrozenTrial]:
+    """Complete trials, the best first; the earlier of equals first."""
+    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+    complete = [t for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.value is not None]
+    return sorted(complete, key=lambda t: (sign * (t.value or 0.0), t.number))
+
+
+def summary(study: optuna.Study, space: Space, plan: Plan, notes: Sequence[str]) -> str:
+    """The study in Markdown, for the note of its run."""
+    trials = engine.counted(study.get_trials(deepcopy=False))
+    states = {state.name: sum(t.state == state for t in trials) for state in TrialState}
+    counts = ", ".join(f"{count} {name}" for name, count in states.items() if count)
+    best = ranked(study)[:5]
+    refused = len(study.get_trials(deepcopy=False)) - len(trials)
+    lines = [
+        f"# {plan.study}",
+        "",
+        f"{space.summary}. {len(trials)} of {plan.trials} trials ({counts}), sampler {plan.sampler}, "
+        f"pruner {plan.pruner}, seed {plan.seed}, at most {plan.epochs} epochs a trial."
+        + (f" {refused} configurations were refused beforehand." if refused else ""),
+        "",
+    ]
+    if best:
+        lines += [f"Best: trial {best[0].number}, {space.metric} {best[0].value:.4f}.", ""]
+        lines += [
+            "| trial | " + space.metric + " | " + " | ".join(space.columns) + " | parameters |",
+            "|" + " --- |" * (len(space.columns) + 3),
+        ]
+        for t in best:
+            config = t.user_attrs.get("config", {})
+            cells = " | ".join(show(config.get(c, "")) for c in space.columns)
+            lines.append(f"| {t.number} | {t.value:.4f} | {cells} | {t.user_attrs.get('parameters', '')} |")
+        lines.append("")
+    for title, items in (
+        ("Cut because there is no GPU (--full turns it off)", plan.cuts),
+        ("Left out", plan.left_out),
+        ("Notes", notes),
+    ):
+        if items:
+            lines += [f"{title}:", "", *(f"- {item}" for item in items), ""]
+    lines += [
+        f"Go on: `python -m search resume {plan.study}`. Promote the best: `python -m search promote {plan.study}`."
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,436 @@
+"""Plan: all that a study needs, frozen; making one finds every problem of a request at once."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from search.errors import InputError
+from search.executors.devices import Gpu, Slot, cores, gpus, share
+from search.settings import Settings
+from search.settings import problems as settings_problems
+from spaces import Baseline, Replay, Space, declared, find
+from spaces._find import line_of
+from spaces._hp import narrow
+from spaces.datasets import describe
+from spaces.errors import SpaceError
+
+SAMPLER_NAMES = ("tpe", "random")
+PRUNER_NAMES = ("asha", "median", "none")
+BACKENDS = ("tensorflow", "jax")
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+SPACE_IN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+# What makes a study the study it is: these cannot change when it goes on.
+IDENTITY = (
+    "space",
+    "narrowings",
+    "epochs",
+    "sampler",
+    "pruner",
+    "seed",
+    "train_limit",
+    "validation_limit",
+    "backend",
+    "precision",
+    "max_params",
+    "full",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked for, as text; None where nothing was said."""
+
+    space: str
+    narrow: tuple[str, ...] = ()
+    trials: str | None = None
+    epochs: str | None = None
+    timeout: str | None = None
+    slots: str | None = None
+    gpus: str | None = None
+    sampler: str | None = None
+    pruner: str | None = None
+    seed: str | None = None
+    study: str | None = None
+    backend: str | None = None
+    precision: str | None = None
+    max_params: str | None = None
+    keep: str | None = None
+    train_images: str | None = None
+    validation_images: str | None = None
+    worker_trials: str | None = None
+    worker_memory: str | None = None
+    full: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One study, resolved. `trials` is the study's total; `timeout` is in seconds; `keep` None keeps all weights.
+
+    `cuts` says, line by line, what was cut because there is no GPU; `left_out` which baselines are not run and why.
+    """
+
+    space: str
+    study: str
+    named: bool
+    narrowings: dict[str, str]
+    trials: int
+    epochs: int
+    timeout: float | None
+    slots: tuple[Slot, ...]
+    sampler: str
+    pruner: str
+    seed: int
+    backend: str
+    precision: str
+    max_params: int | None
+    keep: int | None
+    train_limit: int | None
+    validation_limit: int | None
+    worker_trials: int
+    worker_memory: float
+    full: bool
+    baselines: tuple[str, ...]
+    cuts: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary, stored with the study."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("slots", "named")}
+        return values | {"slots": len(self.slots)}
+
+    def identity(self) -> dict[str, Any]:
+        """What cannot change when the study goes on."""
+        return {name: getattr(self, name) for name in IDENTITY}
+
+
+@dataclass
+class _Reader:
+    """Reads the texts of a request, collecting problems instead of stopping at the first."""
+
+    problems: list[str] = field(default_factory=list)
+
+    def whole(self, flag: str, text: str | None, default: int, least: int = 1) -> int:
+        if text is None:
+            return default
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            self.problems.append(f"{flag} {text}: give a whole number, {least} or more")
+            return default
+        return value
+
+    def one_of(self, flag: str, text: str | None, names: Sequence[str], default: str) -> str:
+        if text is None:
+            return default
+        if text not in names:
+            near = difflib.get_close_matches(text, names, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            self.problems.append(f"{flag} {text}: unknown; choose one of {', '.join(names)}.{hint}")
+            return default
+        return text
+
+    def seconds(self, flag: str, text: str | None) -> float | None:
+        if text is None:
+            return None
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|)", text)
+        value = float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}[match[2]] if match else 0.0
+        if value <= 0:
+            self.problems.append(f"{flag} {text}: give seconds, or a time like 90s, 30m, 8h")
+            return None
+        return value
+
+    def attempt(self, what: Callable[[], Any]) -> Any:
+        try:
+            return what()
+        except SpaceError as error:
+            self.problems.append(str(error))
+            return None
+
+
+def make(
+    request: Request,
+    settings: Settings,
+    *,
+    check_places: bool = True,
+    tracking_problem: Callable[[str], str | None] | None = None,
+) -> Plan:
+    """The plan of a request. Raises InputError with every problem found, before anything is touched."""
+    read = _Reader()
+    space: Space | None = read.attempt(lambda: find(request.space))
+    found = gpus()
+    slots = _slots(request, found, read)
+    on_gpu = any(slot.gpu is not None for slot in slots)
+    typed = _narrowings(request.narrow, read)
+    cut = None if space is None or on_gpu or request.full else space.cut
+    narrowings = (dict(cut.narrow) if cut else {}) | typed
+    if space is not None:
+        _check_narrowings(space, narrowings, read)
+        narrowings = {name: text for name, text in narrowings.items() if name in declared_names(space)}
+    epochs = read.whole("--epochs", request.epochs, cut.epochs if cut else (space.epochs if space else 1))
+    trials = read.whole("--trials", request.trials, cut.trials if cut else (space.trials if space else 1))
+    train = _limit("--train-images", request.train_images, cut.train if cut else None, read)
+    validation = _limit("--validation-images", request.validation_images, cut.validation if cut else None, read)
+    plan_seed = read.whole("--seed", request.seed, 0, least=0)
+    backend = read.one_of("--backend", request.backend or os.environ.get("KERAS_BACKEND"), BACKENDS, "tensorflow")
+    precision = read.one_of("--precision", request.precision, PRECISIONS, "auto")
+    sampler = read.one_of("--sampler", request.sampler, SAMPLER_NAMES, "tpe")
+    pruner = read.one_of("--pruner", request.pruner, PRUNER_NAMES, "asha")
+    timeout = read.seconds("--timeout", request.timeout)
+    max_params = None if request.max_params is None else read.whole("--max-params", request.max_params, 1)
+    keep = None if request.keep == "all" else read.whole("--keep", request.keep, 5, least=0)
+    worker_trials = read.whole("--worker-trials", request.worker_trials, 25)
+    worker_memory = read.whole("--worker-memory", request.worker_memory, 4000, least=500)
+    study = request.study or _new_name(request.space, datetime.now())
+    if not SPACE_IN_NAME.fullmatch(study):
+        read.problems.append(f"--study {study}: use letters, digits, dots, dashes and underscores, at most 100")
+    if check_places:
+        read.problems += settings_problems(settings)
+        place = tracking_problem(settings.tracking_uri) if tracking_problem else None
+        read.problems += [place] if place else []
+    _check_images(space, train, validation, read)
+    if read.problems or space is None:
+        raise InputError(read.problems)
+    baselines, left_out = _baselines(space, narrowings, epochs, max_params)
+    by_hand = {
+        "epochs": request.epochs,
+        "trials": request.trials,
+        "train_limit": request.train_images,
+        "validation_limit": request.validation_images,
+    }
+    return Plan(
+        space=str(space.path) if request.space.endswith(".py") else request.space,
+        study=study,
+        named=request.study is not None,
+        narrowings=narrowings,
+        trials=trials,
+        epochs=epochs,
+        timeout=timeout,
+        slots=slots,
+        sampler=sampler,
+        pruner=pruner,
+        seed=plan_seed,
+        backend=backend,
+        precision=_precision(precision, slots, found),
+        max_params=max_params,
+        keep=keep,
+        train_limit=train,
+        validation_limit=validation,
+        worker_trials=worker_trials,
+        worker_memory=float(worker_memory),
+        full=request.full,
+        baselines=baselines,
+        cuts=_cuts(space, typed, {name for name, text in by_hand.items() if text is not None}) if cut else (),
+        left_out=left_out,
+    )
+
+
+def describe_plan(plan: Plan) -> list[str]:
+    """What a person should know before it starts."""
+    lines = [
+        f"study {plan.study}: {plan.trials} trials of at most {plan.epochs} epochs on "
+        f"{', '.join(slot.device for slot in plan.slots)}; sampler {plan.sampler}, pruner {plan.pruner}, "
+        f"seed {plan.seed}, Keras on {plan.backend}, {plan.precision}"
+    ]
+    if plan.cuts:
+        lines.append("no GPU: the search is cut to size (--full turns this off)")
+        lines += [f"  cut: {cut}" for cut in plan.cuts]
+    return lines + list(plan.left_out)
+
+
+def resume(stored: Mapping[str, Any], request: Request) -> Plan:
+    """The plan of a stored study, with what may change (trials, time, slots, what is kept) taken from the request.
+
+    Raises InputError with every problem found.
+    """
+    read = _Reader()
+    found = gpus()
+    slots = _slots(
+        request if request.slots or request.gpus else replace(request, slots=str(stored["slots"])), found, read
+    )
+    trials = read.whole("--trials", request.trials, stored["trials"])
+    timeout = read.seconds("--timeout", request.timeout)
+    keep = (
+        stored["keep"]
+        if request.keep is None
+        else (None if request.keep == "all" else read.whole("--keep", request.keep, 5, least=0))
+    )
+    if read.problems:
+        raise InputError(read.problems)
+    tuples = {name: tuple(stored[name]) for name in ("baselines", "cuts", "left_out")}
+    changed = {"slots": slots, "trials": trials, "timeout": timeout, "keep": keep, "named": True}
+    return Plan(**(dict(stored) | tuples | changed))
+
+
+def check_identity(plan: Plan, stored: Mapping[str, Any]) -> None:
+    """Raises InputError where `plan` would change what makes the stored study the study it is."""
+    problems = []
+    for name, value in plan.identity().items():
+        before = stored[name]
+        if json.loads(json.dumps(value)) != before:
+            problems.append(
+                f"study {plan.study!r} was made with {name}={_show(before)}, not {_show(value)}; a study's {name} "
+                f"cannot change: leave it out (python -m search resume {plan.study}) or start a new study"
+            )
+    if problems:
+        raise InputError(problems)
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{k}={v}" for k, v in value.items()) or "nothing narrowed"
+    return str(value)
+
+
+def declared_names(space: Space) -> set[str]:
+    """The names of every hyperparameter the space can draw."""
+    return set(declared(space))
+
+
+def _new_name(space: str, now: datetime) -> str:
+    stem = re.sub(r"[^A-Za-z0-9_-]", "-", Path(space).name.removesuffix(".py"))
+    return f"{stem}-{now:%Y%m%d-%H%M%S}"
+
+
+def _narrowings(words: Sequence[str], read: _Reader) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name or not text:
+            read.problems.append(
+                f"{word}: not key=value; fix a hyperparameter with key=3 or narrow it with key=3..9 or key=a,b"
+            )
+        else:
+            found[name] = text
+    return found
+
+
+def _check_narrowings(space: Space, narrowings: Mapping[str, str], read: _Reader) -> None:
+    try:
+        known = declared(space)
+    except Exception as error:
+        read.problems.append(_in_space(space, "sample", error))
+        return
+    for name, text in narrowings.items():
+        if name in known:
+            read.attempt(lambda n=name, t=text: narrow(known[n], t))  # type: ignore[misc]
+        else:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            read.problems.append(
+                f"{name}={text}: space {space.name} has no hyperparameter {name!r}.{hint} It has: {', '.join(known)}"
+            )
+
+
+def _in_space(space: Space, function: str, error: Exception) -> str:
+    assert space.path is not None
+    text = f"{space.path}:{line_of(error, space.path)}: {function}() failed: {type(error).__name__}: {error}"
+    return text.splitlines()[0]
+
+
+def _slots(request: Request, found: tuple[Gpu, ...], read: _Reader) -> tuple[Slot, ...]:
+    available = cores()
+    chosen: tuple[int, ...] = tuple(g.index for g in found)
+    if request.gpus is not None and request.gpus != "none":
+        try:
+            chosen = tuple(dict.fromkeys(int(part) for part in request.gpus.split(",")))
+        except ValueError:
+            read.problems.append(f"--gpus {request.gpus}: give numbers like 0,1, or none")
+        missing = [i for i in chosen if i not in {g.index for g in found}]
+        if missing:
+            there = ", ".join(f"{g.index} ({g.name})" for g in found) or "none"
+            read.problems.append(
+                f"--gpus {request.gpus}: no GPU {', '.join(map(str, missing))} on this machine; there: {there}"
+            )
+    elif request.gpus == "none":
+        chosen = ()
+    default = len(chosen) or max(1, min(len(available), 8))
+    count = read.whole("--slots", request.slots, default)
+    return share(count, chosen, available)
+
+
+def _limit(flag: str, text: str | None, default: int | None, read: _Reader) -> int | None:
+    if text == "all":
+        return None
+    return default if text is None else read.whole(flag, text, 1)
+
+
+def _check_images(space: Space | None, train: int | None, validation: int | None, read: _Reader) -> None:
+    if space is None:
+        return
+    data = read.attempt(lambda: describe(space.dataset))
+    if data is None:
+        return
+    parts = {
+        "--train-images": (train, data.train_size - data.validation_size),
+        "--validation-images": (validation, data.validation_size),
+    }
+    for flag, (limit, there) in parts.items():
+        if limit is not None and not data.classes <= limit <= there:
+            read.problems.append(f"{flag} {limit}: {data.name} has {there}; give {data.classes} to {there}, or all")
+
+
+def _precision(asked: str, slots: Sequence[Slot], found: Sequence[Gpu]) -> str:
+    """Half precision only where every GPU used computes in it: bfloat16 from capability 8, float16 from 7."""
+    if asked != "auto":
+        return asked
+    used = {slot.gpu for slot in slots}
+    capabilities = [g.compute_capability for g in found if g.index in used]
+    if None in used or not capabilities or min(capabilities) < 7:
+        return "float32"
+    return "mixed_bfloat16" if min(capabilities) >= 8 else "mixed_float16"
+
+
+def _baselines(
+    space: Space, narrowings: Mapping[str, str], epochs: int, max_params: int | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The baselines to run and, for the others, why not. What the cut narrowed binds searched trials and baselines."""
+    chosen, left_out = [], []
+    for baseline in space.baselines:
+        reason = _unfit(space, baseline, narrowings, epochs, max_params)
+        if reason:
+            left_out.append(f"baseline {baseline.name} is left out: {reason}")
+        else:
+            chosen.append(baseline.name)
+    return tuple(chosen), tuple(left_out)
+
+
+def _unfit(
+    space: Space, baseline: Baseline, narrowings: Mapping[str, str], epochs: int, max_params: int | None
+) -> str | None:
+    if baseline.epochs > epochs and not baseline.always:
+        return f"it takes {baseline.epochs} epochs, the study has {epochs}"
+    try:
+        config = space.sample(Replay(baseline.config, narrowings))
+    except SpaceError as error:
+        return str(error)
+    count = space.params(config, describe(space.dataset))
+    if max_params is not None and count > max_params:
+        return f"it has {count:,} parameters, more than --max-params {max_params:,}"
+    return None
+
+
+def _cuts(space: Space, typed: Mapping[str, str], by_hand: set[str]) -> tuple[str, ...]:
+    """What the missing GPU cut, one line each, without what was set by hand."""
+    cut, data = space.cut, describe(space.dataset)
+    assert cut is not None
+    whole = data.train_size - data.validation_size
+    lines = {
+        "train_limit": f"training images {whole:,} -> {cut.train:,}, stratified",
+        "validation_limit": f"validation images {data.validation_size:,} -> {cut.validation:,}, stratified",
+        "epochs": f"epochs a trial {space.epochs} -> {cut.epochs}",
+        "trials": f"trials {space.trials} -> {cut.trials}",
+    }
+    known = declared(space)
+    narrowed = [f"{name} {known[name].describe()} -> {text}" for name, text in cut.narrow.items() if name not in typed]
+    return (*(text for name, text in lines.items() if name not in by_hand), *narrowed)

@@ -1,0 +1,196 @@
+"""What `plan` prints: the size of the space, parameter counts at its corners, the time it may take."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from search.engines.pruners import REDUCTION, rungs
+from search.plan import Plan, describe_plan
+from search.report import emit, print_table
+from search.settings import Settings
+from spaces import Parameter, RandomDraws, Replay, Space, declared, find
+from spaces._hp import show as show_value
+from spaces.datasets import DataSpec, describe
+from spaces.errors import SpaceError
+
+# Multiply-adds a second while training, forward and backward counted as three forwards, where no earlier
+# trial of this machine says better: one core here (bench: DenseNet k 12, l 3 at 55 images/s), one recent GPU.
+CORE_RATE, GPU_RATE = 3.3e9, 2e12
+TRIAL_SECONDS = 15.0  # building and tracing a network, before its first step
+DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Corner:
+    """The configuration with the fewest or the most parameters."""
+
+    parameters: int
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long the plan may take, in seconds, and what that rests on."""
+
+    seconds: float
+    basis: str
+
+
+def combinations(parameters: Mapping[str, Parameter]) -> tuple[float, list[str]]:
+    """(combinations of all that is not continuous, names of what is); conditional ones count where active."""
+    continuous = [name for name, p in parameters.items() if math.isinf(p.size())]
+    children: dict[str, list[Parameter]] = {}
+    for p in parameters.values():
+        if p.conditions:
+            children.setdefault(p.conditions[-1][0], []).append(p)
+
+    def size(p: Parameter) -> float:
+        own = 1.0 if p.name in continuous else p.size()
+        mine = children.get(p.name, [])
+        if not mine:
+            return own
+        return sum(
+            math.prod(size(child) for child in mine if value in child.conditions[-1][1])
+            for value in p.choices or p.grid() or (None,)
+        )
+
+    return math.prod(size(p) for p in parameters.values() if not p.conditions), continuous
+
+
+def corners(space: Space, narrowings: Mapping[str, str], data: DataSpec) -> tuple[Corner, Corner]:
+    """The smallest and the largest network of the space, found by moving one hyperparameter at a time."""
+    parameters = declared(space, narrowings)
+    return tuple(_corner(space, narrowings, data, parameters, sign) for sign in (1, -1))  # type: ignore[return-value]
+
+
+def _corner(
+    space: Space, narrowings: Mapping[str, str], data: DataSpec, parameters: Mapping[str, Parameter], sign: int
+) -> Corner:
+    best = min(
+        (_sized(space, RandomDraws(i, narrowings), data) for i in range(DRAWS)), key=lambda c: sign * c.parameters
+    )
+    for _ in range(2):
+        for p in parameters.values():
+            for value in p.choices or (p.low, p.high):
+                try:
+                    moved = _sized(space, _Moved(best.config, p.name, value, narrowings), data)
+                except SpaceError:
+                    continue
+                best = min(best, moved, key=lambda c: sign * c.parameters)
+    return best
+
+
+class _Moved(Replay):
+    """A configuration with one value changed; what that switches on is drawn at its default."""
+
+    def __init__(self, config: Mapping[str, Any], name: str, value: Any, narrowings: Mapping[str, str]) -> None:
+        super().__init__({**config, name: value}, narrowings)
+
+    def draw(self, parameter: Parameter) -> Any:
+        return super().draw(parameter) if parameter.name in self.config else parameter.default
+
+
+def _sized(space: Space, hp: Any, data: DataSpec) -> Corner:
+    config = space.sample(hp)
+    return Corner(space.params(config, data), config)
+
+
+def epochs_a_trial(plan: Plan) -> float:
+    """Epochs a searched trial is expected to train: all of them, or what successive halving leaves."""
+    if plan.pruner != "asha":
+        return float(plan.epochs)
+    expected, alive, before = 0.0, 1.0, 0
+    for rung in [*rungs(plan.epochs), plan.epochs]:
+        expected, alive, before = expected + alive * (rung - before), alive / REDUCTION, rung
+    return expected
+
+
+def estimate(plan: Plan, space: Space, data: DataSpec, settings: Settings) -> Estimate:
+    """How long the plan may take on its slots."""
+    images = plan.train_limit or data.train_size - data.validation_size
+    work = statistics.fmean(
+        space.multiply_adds(space.sample(RandomDraws(i, plan.narrowings)), data) for i in range(DRAWS)
+    )
+    baselines = [b for b in space.baselines if b.name in plan.baselines]
+    epochs = max(0, plan.trials - len(baselines)) * epochs_a_trial(plan) * work + sum(
+        (min(b.epochs, plan.epochs) if b.always else b.epochs) * space.multiply_adds(dict(b.config), data)
+        for b in baselines
+    )
+    measured = _measured_rate(plan, space, data, settings)
+    default = sum(GPU_RATE if s.gpu is not None else CORE_RATE * len(s.cores) for s in plan.slots) / len(plan.slots)
+    rate = measured or default
+    seconds = (3 * epochs * images / rate + plan.trials * TRIAL_SECONDS) / min(len(plan.slots), plan.trials)
+    if plan.timeout is not None:
+        seconds = min(seconds, plan.timeout)
+    where = "earlier trials of this space" if measured else "a rule of thumb, since no trial of this space has run yet"
+    return Estimate(seconds, where)
+
+
+def _measured_rate(plan: Plan, space: Space, data: DataSpec, settings: Settings) -> float | None:
+    """Multiply-adds a second of the trials of this space that this home has recorded on as many cores or GPUs."""
+    from search import store
+
+    rates = []
+    for attempt in sorted((settings.home / "studies").glob("*/trial-*/attempt-1.json"))[-200:]:
+        spec = json.loads(attempt.read_text())
+        epochs = store.epochs(attempt.parent)
+        device = [e for e in store.events(attempt.parent) if e["event"] == "attempt"]
+        if spec["space"] == plan.space and epochs and device and device[0].get("slot") == plan.slots[0].device:
+            speed = statistics.median(e["metrics"]["images_per_second"] for e in epochs)
+            rates.append(3 * space.multiply_adds(spec["config"], data) * speed)
+    return statistics.median(rates) if rates else None
+
+
+def _only_where(parameter: Parameter) -> str:
+    return " and ".join(f"{parent}={','.join(map(show_value, values))}" for parent, values in parameter.conditions)
+
+
+def show(plan: Plan, settings: Settings, as_json: bool) -> None:
+    """Print the plan."""
+    from search.console import clock
+
+    space = find(plan.space)
+    data = describe(space.dataset)
+    parameters = declared(space, plan.narrowings)
+    count, continuous = combinations(parameters)
+    small, large = corners(space, plan.narrowings, data)
+    time = estimate(plan, space, data, settings)
+    if as_json:
+        return emit(
+            plan.to_json()
+            | {
+                "hyperparameters": {n: p.describe() for n, p in parameters.items()},
+                "combinations": count,
+                "continuous": continuous,
+                "fewest_parameters": vars(small),
+                "most_parameters": vars(large),
+                "estimated_seconds": round(time.seconds),
+                "estimate_rests_on": time.basis,
+            }
+        )
+    for line in describe_plan(plan):
+        print(line)
+    print_table(
+        ("hyperparameter", "values", "only where"),
+        [(name, p.describe(), _only_where(p)) for name, p in parameters.items()],
+    )
+    kinds = f" times {len(continuous)} continuous ({', '.join(continuous)})" if continuous else ""
+    print(f"size of the space: {count:,.0f} combinations{kinds}")
+    for name, corner in (("fewest", small), ("most", large)):
+        print(
+            f"{name} parameters: {corner.parameters:,} with "
+            + " ".join(f"{c}={show_value(v)}" for c, v in corner.config.items())
+        )
+    for baseline in space.baselines:
+        state = "runs first" if baseline.name in plan.baselines else "left out"
+        print(
+            f"baseline {baseline.name} ({state}): {space.params(dict(baseline.config), data):,} parameters, "
+            f"{baseline.epochs} epochs; {baseline.source}"
+        )
+    print(f"estimated time: {clock(time.seconds)} (from {time.basis})")
+    return None

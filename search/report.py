@@ -1,0 +1,329 @@
+"""What the reading commands print: spaces, studies, trials, the best, how a run ended."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from search.errors import InputError
+from search.settings import Settings, masked, problems
+from spaces import find, names
+from spaces._hp import show as show_value
+from spaces.errors import SpaceError
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+    from search.study import Outcome
+
+
+def emit(value: Any) -> None:
+    """One JSON document on standard output; NaN becomes null."""
+    print(json.dumps(_finite(value), indent=2, default=str))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and (value != value or abs(value) == float("inf")) else value
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
+    """A plain table on standard output, never cut to the width of a pipe."""
+    console = Console(highlight=False, **({} if sys.stdout.isatty() else {"width": 200}))  # type: ignore[arg-type]
+    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def spaces(as_json: bool) -> None:
+    """List the spaces that come with the project."""
+    found = [find(name) for name in names()]
+    if as_json:
+        return emit(
+            [
+                {
+                    "name": s.name,
+                    "dataset": s.dataset,
+                    "metric": s.metric,
+                    "summary": s.summary,
+                    "trials": s.trials,
+                    "epochs": s.epochs,
+                    "baselines": [b.name for b in s.baselines],
+                }
+                for s in found
+            ]
+        )
+    print_table(
+        ("space", "dataset", "baselines", "what it is"),
+        [(s.name, s.dataset, ", ".join(b.name for b in s.baselines), s.summary) for s in found],
+    )
+
+
+def _store(settings: Settings) -> Any:
+    """The study store, which must be there: reading commands make none. Raises InputError."""
+    from pathlib import Path
+
+    from sqlalchemy.engine import make_url
+
+    from search.engines.optuna import storage
+
+    found = problems(settings)
+    if found:
+        raise InputError(found)
+    url = make_url(settings.storage)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+        raise InputError(f"no study yet in {masked(settings.storage)}; start one: python -m search run cnn_digits")
+    return storage(settings.storage)
+
+
+def load(study: str, settings: Settings) -> optuna.Study:
+    """A study of this program by name. Raises InputError, with the nearest name, where there is none."""
+    import difflib
+
+    import optuna
+
+    from search.engines import optuna as engine
+
+    opened = _store(settings)
+    known = [s.study_name for s in engine.studies(opened)]
+    if study not in known:
+        near = difflib.get_close_matches(study, known, n=1, cutoff=0.4)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"no study {study!r} in {masked(settings.storage)}.{hint} List them: python -m search list")
+    loaded = optuna.load_study(study_name=study, storage=opened, sampler=optuna.samplers.RandomSampler(seed=0))
+    if "plan" not in loaded.user_attrs:
+        raise InputError(f"study {study!r} was not made by this program")
+    return loaded
+
+
+def studies(settings: Settings, as_json: bool) -> None:
+    """List every study of the store."""
+    from search.engines import optuna as engine
+
+    rows = []
+    for summary in engine.studies(_store(settings)):
+        plan = summary.user_attrs.get("plan")
+        if plan is None:
+            continue
+        rows.append(_standing(load(summary.study_name, settings)))
+    if as_json:
+        return emit(rows)
+    print_table(
+        ("study", "space", "started", "trials", "best"),
+        [
+            (
+                r["study"],
+                r["space"],
+                r["started"] or "-",
+                f"{r['done']}/{r['total']}",
+                "-" if r["best"] is None else f"{r['best']['value']:.4f}",
+            )
+            for r in rows
+        ],
+    )
+
+
+def _standing(study: optuna.Study) -> dict[str, Any]:
+    from search import figures
+    from search.engines import optuna as engine
+
+    trials = engine.counted(study.get_trials(deepcopy=False))
+    plan, best = study.user_attrs["plan"], figures.ranked(study)
+    states: dict[str, int] = {}
+    for t in trials:
+        state = (
+            "paused" if t.state.name == "RUNNING" and t.user_attrs.get("state") == "paused" else t.state.name.lower()
+        )
+        states[state] = states.get(state, 0) + 1
+    started = trials[0].datetime_start if trials else None
+    return {
+        "study": study.study_name,
+        "space": plan["space"],
+        "started": started.strftime("%Y-%m-%d %H:%M") if started else None,
+        "done": sum(t.state.is_finished() for t in trials),
+        "total": plan["trials"],
+        "states": states,
+        "refused": len(study.get_trials(deepcopy=False)) - len(trials),
+        "best": _brief(best[0]) if best else None,
+        "run_id": study.user_attrs.get("mlflow.run_id"),
+    }
+
+
+def _brief(trial: FrozenTrial) -> dict[str, Any]:
+    attrs = trial.user_attrs
+    return {
+        "trial": trial.number,
+        "state": trial.state.name,
+        "reason": attrs.get("reason"),
+        "error": attrs.get("error"),
+        "value": trial.value if trial.state.name == "COMPLETE" else None,
+        "epochs": len(trial.intermediate_values),
+        "attempts": attrs.get("attempts"),
+        "baseline": attrs.get("baseline"),
+        "parameters": attrs.get("parameters"),
+        "config": attrs.get("config"),
+        "config_hash": attrs.get("config.hash"),
+        "run_id": attrs.get("mlflow.run_id"),
+        "model_id": attrs.get("model.id") or None,
+    }
+
+
+def status(name: str | None, settings: Settings, as_json: bool) -> None:
+    """How one study stands."""
+    from search.engines import optuna as engine
+
+    if name is None:
+        mine = [s for s in engine.studies(_store(settings)) if "plan" in s.user_attrs]
+        if not mine:
+            raise InputError("no study yet; start one: python -m search run cnn_digits")
+        name = mine[-1].study_name
+    standing = _standing(load(name, settings))
+    standing["owner"] = _owner(name, settings)
+    if as_json:
+        return emit(standing)
+    states = ", ".join(f"{count} {state}" for state, count in standing["states"].items()) or "no trials"
+    print(
+        f"{name}: {standing['done']} of {standing['total']} trials done ({states})"
+        + (f", {standing['refused']} refused" if standing["refused"] else "")
+    )
+    if standing["best"]:
+        print(f"best: trial {standing['best']['trial']}, {standing['best']['value']:.4f}")
+    print(f"run by {standing['owner']}" if standing["owner"] else f"not running; go on: python -m search resume {name}")
+
+
+def _owner(name: str, settings: Settings) -> str | None:
+    from search.store import owner
+
+    return owner(settings.study_folder(name))
+
+
+def show(name: str, number: int | None, settings: Settings, as_json: bool) -> None:
+    """The trials of a study, or one of them with its epochs."""
+    from search import figures, store
+    from search.engines import optuna as engine
+
+    study = load(name, settings)
+    space = _space(study)
+    trials = engine.counted(study.get_trials(deepcopy=False))
+    if number is not None:
+        trial = _trial(study, number)
+        epochs = [e["metrics"] for e in store.epochs(store.trial_folder(settings.study_folder(name), number))]
+        if as_json:
+            return emit(_brief(trial) | {"history": epochs})
+        print(
+            f"trial {number} of {name}: {trial.state.name.lower()}"
+            + (f", {trial.user_attrs['reason']}" if trial.user_attrs.get("reason") else "")
+        )
+        print_table(
+            ("hyperparameter", "value"), [(k, show_value(v)) for k, v in trial.user_attrs.get("config", {}).items()]
+        )
+        keys = [k for k in (epochs[0] if epochs else {}) if not k.startswith("system/")]
+        print_table(("epoch", *keys), [(str(i), *(f"{e[k]:.4g}" for k in keys)) for i, e in enumerate(epochs)])
+        return None
+    if as_json:
+        return emit([_brief(t) for t in trials])
+    rows = []
+    for t in trials:
+        value, config = figures.value_of(t, study), t.user_attrs.get("config", {})
+        paused = t.state.name == "RUNNING" and t.user_attrs.get("state") == "paused"
+        rows.append(
+            (
+                str(t.number),
+                "paused" if paused else t.state.name.lower(),
+                "-" if value is None else f"{value:.4f}",
+                str(len(t.intermediate_values)),
+                *(show_value(config.get(c, "-")) for c in space),
+                t.user_attrs.get("reason", ""),
+            )
+        )
+    print_table(("trial", "state", "best value", "epochs", *space, "reason"), rows)
+    return None
+
+
+def _trial(study: optuna.Study, number: int) -> FrozenTrial:
+    trials = study.get_trials(deepcopy=False)
+    if not 0 <= number < len(trials):
+        raise InputError(f"--trial {number}: study {study.study_name!r} has trials 0 to {len(trials) - 1}")
+    return trials[number]
+
+
+def _space(study: optuna.Study) -> tuple[str, ...]:
+    """The columns of the study's space; none where the space is gone."""
+    try:
+        return find(study.user_attrs["plan"]["space"]).columns
+    except SpaceError:
+        return ()
+
+
+def best(name: str, top: int, settings: Settings, as_json: bool) -> None:
+    """The best complete trials of a study."""
+    from search import figures
+
+    study = load(name, settings)
+    leading = figures.ranked(study)[:top]
+    if not leading:
+        raise InputError(f"study {name!r} has no complete trial yet; go on: python -m search resume {name}")
+    if as_json:
+        return emit([_brief(t) for t in leading])
+    _print_best(study, leading)
+    for t in leading:
+        print(f"trial {t.number}: {' '.join(f'{k}={show_value(v)}' for k, v in t.user_attrs['config'].items())}")
+
+
+def _print_best(study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
+    columns = _space(study)
+    rows = [
+        (
+            str(t.number),
+            f"{t.value:.4f}",
+            *(show_value(t.user_attrs["config"].get(c, "-")) for c in columns),
+            f"{t.user_attrs.get('parameters', 0):,}",
+            str(len(t.intermediate_values)),
+            t.user_attrs.get("baseline", ""),
+        )
+        for t in trials
+    ]
+    print_table(("trial", "value", *columns, "parameters", "epochs", "baseline"), rows)
+
+
+def outcome(ended: Outcome, settings: Settings, as_json: bool) -> int:
+    """How a run ended: the best trials and the two commands a person wants next. Returns the exit code."""
+    from search import figures
+
+    study = load(ended.study, settings)
+    if as_json:
+        emit(
+            _standing(study)
+            | {
+                "reason": ended.reason,
+                "exit_code": ended.exit_code,
+                "counts": ended.counts,
+                "finished": datetime.now().isoformat(timespec="seconds"),
+            }
+        )
+        return ended.exit_code
+    counts = ", ".join(f"{count} {state}" for state, count in ended.counts.items()) or "no trials"
+    print(f"\n{ended.study}: {counts}" + (f"; ended: {ended.reason}" if ended.reason else ""))
+    leading = figures.ranked(study)[:5]
+    if leading:
+        _print_best(study, leading)
+    print()
+    if ended.reason == "interrupted" or "running" in ended.counts:
+        print(f"go on:    python -m search resume {ended.study}")
+    print(f"browse:   python -m search ui --study {ended.study}")
+    if leading:
+        print(f"promote:  python -m search promote {ended.study}")
+    return ended.exit_code

@@ -1,0 +1,132 @@
+"""Where things live: the home folder, the study store, the tracking store, the data."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+STORE_HINT = "give a SQLAlchemy address like sqlite:///study.db or postgresql+psycopg://user@host/optuna"
+
+
+@dataclass(frozen=True, repr=False)
+class Settings:
+    """Resolved places; its repr hides passwords."""
+
+    home: Path
+    storage: str
+    tracking_uri: str
+    data: Path | None
+
+    @property
+    def cache(self) -> Path:
+        """Where datasets are kept."""
+        return self.home / "data"
+
+    @property
+    def artifacts(self) -> Path:
+        """Where MLflow's artifacts go when no server keeps them."""
+        return self.home / "artifacts"
+
+    def study_folder(self, study: str) -> Path:
+        """Where one study's trials write ahead."""
+        return self.home / "studies" / study
+
+    def __repr__(self) -> str:
+        return f"Settings(home={self.home}, storage={masked(self.storage)}, tracking_uri={masked(self.tracking_uri)})"
+
+
+def masked(address: str) -> str:
+    """An address with its password hidden."""
+    try:
+        return make_url(address).render_as_string(hide_password=True)
+    except ArgumentError:
+        return address
+
+
+def resolve(
+    *,
+    home: str | None = None,
+    storage: str | None = None,
+    tracking_uri: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Settings from flags, then the environment, then the home folder (default ~/.keras-search)."""
+    env = os.environ if environment is None else environment
+    folder = Path(home or env.get("SEARCH_HOME") or Path.home() / ".keras-search").expanduser().absolute()
+    data = env.get("SEARCH_DATA")
+    return Settings(
+        home=folder,
+        storage=storage or env.get("SEARCH_STORAGE") or f"sqlite:///{folder / 'study.db'}",
+        tracking_uri=tracking_uri or env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}",
+        data=Path(data).expanduser().absolute() if data else None,
+    )
+
+
+def problems(settings: Settings) -> list[str]:
+    """What keeps these places from being used, one line each."""
+    found = [_home_problem(settings.home), _storage_problem(settings.storage)]
+    if settings.data is not None and not settings.data.is_dir():
+        found.append(f"SEARCH_DATA={settings.data}: no such folder; create it or unset SEARCH_DATA")
+    return [problem for problem in found if problem]
+
+
+def _home_problem(home: Path) -> str | None:
+    existing = home
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            return None
+    except OSError as error:
+        return f"home {home}: cannot be written ({error.strerror or error}); choose another with --home or SEARCH_HOME"
+
+
+def _storage_problem(storage: str) -> str | None:
+    try:
+        url = make_url(storage)
+        dialect = url.get_dialect()
+    except ArgumentError:
+        return f"--storage {storage}: not an address; {STORE_HINT}"
+    except ModuleNotFoundError as error:
+        return f"--storage {masked(storage)}: needs {error.name}; pip install -c constraints.txt -e '.[postgres]'"
+    except Exception:
+        return f"--storage {masked(storage)}: unknown kind of store; {STORE_HINT}"
+    if url.get_backend_name() != "sqlite":
+        return _server_problem(storage, dialect.name)
+    path = Path(url.database or "")
+    if not path.is_file():
+        folder_problem = None if path.parent.exists() else _home_problem(path.parent)
+        return f"--storage {storage}: its folder cannot be written" if folder_problem else None
+    try:
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+            rows = connection.execute("select name from sqlite_master where type='table'").fetchall()
+    except sqlite3.Error as error:
+        return f"--storage {storage}: not a SQLite database ({error}); {STORE_HINT}"
+    tables = {row[0] for row in rows}
+    if tables and "studies" not in tables:
+        return f"--storage {storage}: a database, but not a study store (no table `studies`); {STORE_HINT}"
+    return None
+
+
+def _server_problem(storage: str, name: str) -> str | None:
+    from sqlalchemy import create_engine
+
+    timeout = {"connect_timeout": 5} if name in ("postgresql", "mysql") else {}
+    try:
+        engine = create_engine(storage, connect_args=timeout)
+        with engine.connect():
+            pass
+        engine.dispose()
+    except ModuleNotFoundError as error:
+        return f"--storage {masked(storage)}: needs {error.name}; pip install -c constraints.txt -e '.[postgres]'"
+    except Exception as error:
+        reason = str(getattr(error, "orig", error)).splitlines()[0]
+        return f"--storage {masked(storage)}: cannot be reached ({reason}); is the server up?"
+    return None

@@ -1,0 +1,62 @@
+"""The values that cross between coordinator and worker, as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSpec:
+    """All a worker needs to train one trial; it holds no address and no credential.
+
+    `epochs` is the most it trains; `milestones` are epochs from 0 that replace the recipe's shares;
+    `patience` None means the recipe's, 0 means never stop early. `folder` is the trial's own, where the
+    checkpoint and the finished model stand. `seed` fixes weights, sample order, dropout and augmentation.
+    """
+
+    study: str
+    number: int
+    attempt: int
+    space: str
+    config: dict[str, Any]
+    config_hash: str
+    data_folder: str
+    data_seed: int
+    train_limit: int | None
+    validation_limit: int | None
+    epochs: int
+    milestones: tuple[int, ...]
+    patience: int | None
+    seed: int
+    metric: str
+    direction: str
+    precision: str
+    folder: str
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> TrialSpec:
+        """The spec of a plain dictionary."""
+        return cls(**(values | {"milestones": tuple(values["milestones"])}))
+
+    @property
+    def path(self) -> Path:
+        """The trial's folder."""
+        return Path(self.folder)
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    """A message as bytes; NaN and infinity are kept."""
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+def decode(data: bytes) -> dict[str, Any]:
+    """The message of those bytes."""
+    message: dict[str, Any] = json.loads(data)
+    return message

@@ -1,0 +1,89 @@
+"""Opens MLflow's pages on what was recorded."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import webbrowser
+from pathlib import Path
+
+from search import report
+from search.errors import FAILED, INTERRUPTED, OK, InputError, SearchError
+from search.settings import Settings, masked
+from tracking import server
+
+START_LIMIT = 90.0  # seconds
+
+
+def serve(settings: Settings, host: str, port: int, study: str | None, browser: bool) -> int:
+    """Serve MLflow's UI until Ctrl-C; where the tracking URI is a server already, only say where it is.
+
+    Raises InputError where nothing was recorded or the port is taken.
+    """
+    attrs = report.load(study, settings).user_attrs if study else {}
+    page = ("", "")
+    if attrs.get("mlflow.run_id"):
+        page = (attrs["mlflow.experiment_id"], attrs["mlflow.run_id"])
+    if settings.tracking_uri.startswith(("http://", "https://")):
+        return _open(_url(settings.tracking_uri.rstrip("/"), page), browser)
+    _check(settings, host, port)
+    argv, extra = server.command(settings.tracking_uri, artifact_root=settings.artifacts, host=host, port=port)
+    process = subprocess.Popen(argv, env=os.environ | extra, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        base = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+        _wait(process, base)
+        _open(_url(base, page), browser)
+        print("Ctrl-C ends it", flush=True)
+        process.communicate()
+        return FAILED if process.returncode else OK
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _check(settings: Settings, host: str, port: int) -> None:
+    path = settings.tracking_uri.removeprefix("sqlite:///")
+    if settings.tracking_uri.startswith("sqlite:///") and not Path(path).is_file():
+        raise InputError(
+            f"nothing recorded yet in {masked(settings.tracking_uri)}; start: python -m search run cnn_digits"
+        )
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise InputError(
+                f"--port {port}: cannot listen on {host}:{port} ({error.strerror}); choose another --port"
+            ) from None
+
+
+def _wait(process: subprocess.Popen[bytes], base: str) -> None:
+    deadline = time.monotonic() + START_LIMIT
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            assert process.stderr is not None
+            lines = process.stderr.read().decode(errors="replace").strip().splitlines()
+            raise SearchError(f"MLflow's server ended at once: {lines[-1] if lines else f'exit {process.returncode}'}")
+        try:
+            with urllib.request.urlopen(f"{base}/health", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.3)
+    raise SearchError(f"MLflow's server did not answer at {base} within {START_LIMIT:.0f} s")
+
+
+def _url(base: str, page: tuple[str, str]) -> str:
+    return server.study_url(base, *page) if page[0] else base
+
+
+def _open(url: str, browser: bool) -> int:
+    print(f"MLflow is at {url}", flush=True)
+    if browser and sys.stdout.isatty():
+        webbrowser.open(url)
+    return OK
