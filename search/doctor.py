@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,15 +118,18 @@ def _data(settings: Settings) -> Iterator[Check]:
             f"{where}" if where.is_dir() else f"{where}: no such folder",
         )
     for name in names():
-        cached = settings.cache / name
-        there = cached.is_dir()
-        yield Check(
-            f"dataset {name}",
-            "ok" if there else "note",
-            _size(cached) if there else "not in the cache yet; fetched at the first run",
-        )
+        yield _dataset(name, settings.cache / name)
 
 
-def _size(folder: Path) -> str:
-    total = sum(f.stat().st_size for f in folder.iterdir() if f.is_file())
-    return f"{folder}, {total / 1e6:.0f} MB, {'readable' if os.access(folder, os.R_OK) else 'not readable'}"
+def _dataset(name: str, folder: Path) -> Check:
+    from spaces.datasets import verify
+    from spaces.errors import DatasetError
+
+    if not folder.is_dir():
+        return Check(f"dataset {name}", "note", "not in the cache yet; fetched at the first run")
+    try:
+        verify(name, folder)
+    except DatasetError as error:
+        return Check(f"dataset {name}", "problem", str(error))
+    size = sum(f.stat().st_size for f in folder.iterdir() if f.is_file())
+    return Check(f"dataset {name}", "ok", f"{folder}, {size / 1e6:.0f} MB, every array checked")
