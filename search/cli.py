@@ -19,7 +19,7 @@ PLACES = (
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 SLOTS = (
-    click.option("--slots", help="How many trials run at once (default: one a GPU, or one a core up to 8)."),
+    click.option("--slots", help="How many trials run at once (default: one a GPU, or one for two cores)."),
     click.option("--gpus", help="GPUs to use, like 0,1, or none."),
     click.option("--timeout", help="Stop after this time: seconds, or 30m, 8h. Running trials checkpoint."),
     click.option("--keep", help="Weights of how many best trials to keep, or all (default 5)."),
@@ -77,9 +77,8 @@ def _explain(error: Exception) -> int:
         for line in str(error).splitlines():
             click.echo(f"error: {line}", err=True)
         return error.exit_code
-    from tracking.errors import TrackingError
-
     from spaces.errors import DatasetError, SpaceError
+    from tracking.errors import TrackingError
 
     if isinstance(error, (SpaceError, TrackingError)):
         click.echo(f"error: {error}", err=True)

@@ -28,6 +28,9 @@ BACKENDS = ("tensorflow", "jax")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 SPACE_IN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
+# Where there is no GPU: one slot of two cores trains a small DenseNet 1.3 times as fast as two slots of one.
+CORES_A_SLOT = 2
+
 # What makes a study the study it is: these cannot change when it goes on.
 IDENTITY = (
     "space",
@@ -354,7 +357,7 @@ def _slots(request: Request, found: tuple[Gpu, ...], read: _Reader) -> tuple[Slo
             )
     elif request.gpus == "none":
         chosen = ()
-    default = len(chosen) or max(1, min(len(available), 8))
+    default = len(chosen) or max(1, len(available) // CORES_A_SLOT)
     count = read.whole("--slots", request.slots, default)
     return share(count, chosen, available)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import optuna
 
-from search import figures, report
+from search import figures, report, weights
 from search.errors import InputError
 from search.settings import Settings, masked
 from spaces import find
@@ -24,7 +24,7 @@ def promote(name: str, number: int | None, model: str | None, settings: Settings
     study = report.load(name, settings)
     trial = _chosen(study, number)
     plan, attrs = study.user_attrs["plan"], trial.user_attrs
-    model_id = attrs.get("model.id")
+    model_id = weights.model_id(study, trial.number)
     if not model_id:
         raise InputError(
             f"trial {trial.number} of {name!r}: its weights were not kept (--keep {plan['keep']}); promote one of the "

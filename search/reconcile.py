@@ -29,10 +29,11 @@ STATUS = {
 def reconcile(study: optuna.Study, folder: Path, tracker: Tracker, say: Callable[[str], None]) -> list[FrozenTrial]:
     """Mirrors finished trials that MLflow has not wholly, and returns the unfinished ones, oldest first."""
     unfinished, mended = [], 0
+    mirrored = set(study.user_attrs.get(MIRRORED, ()))
     for trial in engine.counted(study.get_trials(deepcopy=False)):
         if not trial.state.is_finished():
             unfinished.append(trial)
-        elif not trial.user_attrs.get(MIRRORED) and RUN_ID in trial.user_attrs:
+        elif trial.number not in mirrored and RUN_ID in trial.user_attrs:
             _replay(trial, folder, tracker)
             mended += 1
     if mended:

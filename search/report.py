@@ -157,12 +157,14 @@ def _standing(study: optuna.Study) -> dict[str, Any]:
         "total": plan["trials"],
         "states": states,
         "refused": len(study.get_trials(deepcopy=False)) - len(trials),
-        "best": _brief(best[0]) if best else None,
+        "best": _brief(study, best[0]) if best else None,
         "run_id": study.user_attrs.get("mlflow.run_id"),
     }
 
 
-def _brief(trial: FrozenTrial) -> dict[str, Any]:
+def _brief(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+    from search import weights
+
     attrs = trial.user_attrs
     return {
         "trial": trial.number,
@@ -177,7 +179,7 @@ def _brief(trial: FrozenTrial) -> dict[str, Any]:
         "config": attrs.get("config"),
         "config_hash": attrs.get("config.hash"),
         "run_id": attrs.get("mlflow.run_id"),
-        "model_id": attrs.get("model.id") or None,
+        "model_id": weights.model_id(study, trial.number),
     }
 
 
@@ -222,7 +224,7 @@ def show(name: str, number: int | None, settings: Settings, as_json: bool) -> No
         trial = _trial(study, number)
         epochs = [e["metrics"] for e in store.epochs(store.trial_folder(settings.study_folder(name), number))]
         if as_json:
-            return emit(_brief(trial) | {"history": epochs})
+            return emit(_brief(study, trial) | {"history": epochs})
         print(
             f"trial {number} of {name}: {trial.state.name.lower()}"
             + (f", {trial.user_attrs['reason']}" if trial.user_attrs.get("reason") else "")
@@ -234,7 +236,7 @@ def show(name: str, number: int | None, settings: Settings, as_json: bool) -> No
         print_table(("epoch", *keys), [(str(i), *(f"{e[k]:.4g}" for k in keys)) for i, e in enumerate(epochs)])
         return None
     if as_json:
-        return emit([_brief(t) for t in trials])
+        return emit([_brief(study, t) for t in trials])
     rows = []
     for t in trials:
         value, config = figures.value_of(t, study), t.user_attrs.get("config", {})
@@ -277,7 +279,7 @@ def best(name: str, top: int, settings: Settings, as_json: bool) -> None:
     if not leading:
         raise InputError(f"study {name!r} has no complete trial yet; go on: python -m search resume {name}")
     if as_json:
-        return emit([_brief(t) for t in leading])
+        return emit([_brief(study, t) for t in leading])
     _print_best(study, leading)
     for t in leading:
         print(f"trial {t.number}: {' '.join(f'{k}={show_value(v)}' for k, v in t.user_attrs['config'].items())}")

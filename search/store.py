@@ -29,13 +29,15 @@ def write_spec(spec: TrialSpec) -> None:
     (spec.path / f"attempt-{spec.attempt}.json").write_text(text + "\n")
 
 
-def append(folder: Path, event: dict[str, Any]) -> None:
-    """Add one event to a trial's events.jsonl; it is on disk when this returns."""
+def append(folder: Path, event: dict[str, Any]) -> float:
+    """Add one event to a trial's events.jsonl; it is on disk when this returns its time (seconds since 1970)."""
     folder.mkdir(parents=True, exist_ok=True)
+    now = time.time()
     with (folder / "events.jsonl").open("a") as file:
-        file.write(json.dumps({"time": time.time(), **event}) + "\n")
+        file.write(json.dumps({"time": now, **event}) + "\n")
         file.flush()
         os.fsync(file.fileno())
+    return now
 
 
 def events(folder: Path) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import threading
@@ -16,11 +17,8 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from tracking.figures import learning_curves
-from tracking.provenance import Provenance, collect
-from tracking.runs import DatasetInfo, Tracker
 
-from search import figures, store
+from search import figures, store, weights
 from search.console import Progress, Row, Screen
 from search.engines import optuna as engine
 from search.engines.pruners import PRUNERS
@@ -32,9 +30,13 @@ from search.reconcile import MIRRORED, REASON, RUN_ID, STATUS, reconcile, replay
 from search.settings import Settings
 from search.trial.schedule import best_epoch
 from search.trial.spec import TrialSpec
+from search.weights import Kept
 from spaces import Baseline, Space, find
 from spaces._find import line_of
 from spaces.datasets import DataSpec, describe, prepare
+from tracking.figures import learning_curves
+from tracking.provenance import Provenance, collect
+from tracking.runs import DatasetInfo, Tracker
 
 ATTEMPTS = 3
 MAX_FAILURES = 5  # failed trials in a row after which the fault is the study's
@@ -167,7 +169,7 @@ class Session:
         self.active: dict[int, Active] = {}
         self.waiting: list[FrozenTrial] = []
         self.baselines: list[Baseline] = []
-        self.uploaded: SimpleQueue[tuple[int, str]] = SimpleQueue()
+        self.uploaded: SimpleQueue[Kept] = SimpleQueue()
         self.reason = ""  # why running trials are to stop
         self.exhausted = ""  # why there is nothing new to start
         self.nothing_left = False
@@ -348,9 +350,9 @@ class Session:
         number, epoch, metrics = active.spec.number, message["epoch"], message["metrics"]
         if epoch < len(active.history):
             return "go"  # trained again since its checkpoint; it is recorded already
-        store.append(active.spec.path, {"event": "epoch", "epoch": epoch, "metrics": metrics})
+        recorded = store.append(active.spec.path, {"event": "epoch", "epoch": epoch, "metrics": metrics})
         active.history.append(metrics)
-        self.tracker.log_epoch(active.run_id, epoch, metrics, int(time.time() * 1000))
+        self.tracker.log_epoch(active.run_id, epoch, metrics, int(recorded * 1000))
         value = metrics[self.space.metric]
         # A step is epochs trained, so that a rung of 3 means three epochs.
         active.trial.report(value, epoch + 1)
@@ -374,6 +376,8 @@ class Session:
             self._upload(active, message)
         pruned = message["state"] == "pruned"
         reason = "pruned" if pruned else ("early stopping" if message["early"] else "")
+        if reason:
+            active.trial.set_user_attr(REASON, reason)
         if pruned:
             self.study.tell(active.trial, state=TrialState.PRUNED)
         else:
@@ -404,8 +408,6 @@ class Session:
             self.reason = f"{self.failures} trials in a row failed, the last with: {error}"
 
     def _finish_run(self, active: Active, state: TrialState, reason: str, best: int | None) -> None:
-        if reason:
-            active.trial.set_user_attr(REASON, reason)
         history = active.history
         store.append(active.spec.path, {"event": "finished", "state": state.name, "reason": reason})
         if history:
@@ -434,26 +436,14 @@ class Session:
         if keep is None:
             return True
         sign = 1 if self.space.direction == "maximize" else -1
-        better = [v for _, v, _ in self._kept() if sign * v >= sign * value]
-        return len(better) < keep
-
-    def _kept(self) -> list[tuple[int, float, str]]:
-        """(trial, value, model id) of every trial whose weights are kept, the best first."""
-        sign = -1 if self.space.direction == "maximize" else 1
-        found = [
-            (t.number, t.user_attrs["model.value"], t.user_attrs["model.id"])
-            for t in self.study.get_trials(deepcopy=False)
-            if t.user_attrs.get("model.id")
-        ]
-        return sorted(found, key=lambda k: (sign * k[1], k[0]))
+        return sum(sign * k.value >= sign * value for k in weights.kept(self.study)) < keep
 
     def _upload(self, active: Active, message: dict[str, Any]) -> None:
         number, folder = active.spec.number, Path(message["model"])
-        active.trial.set_user_attr("model.value", message["value"])
 
         def done(model_id: str) -> None:
             store.remove_weights(folder.parent)
-            self.uploaded.put((number, model_id))
+            self.uploaded.put(Kept(number, message["value"], model_id))
 
         best = active.history[message["best_epoch"]]
         self.tracker.upload_model(
@@ -468,19 +458,13 @@ class Session:
 
     def _note_uploads(self) -> None:
         """Remember what was uploaded, and remove the weights of trials that are no longer among the best."""
-        while True:
-            try:
-                number, model_id = self.uploaded.get_nowait()
-            except Empty:
-                break
-            trial = self.study.get_trials(deepcopy=False)[number]
-            self.study._storage.set_trial_user_attr(trial._trial_id, "model.id", model_id)
-        if self.plan.keep is None:
-            return
-        for number, _, model_id in self._kept()[self.plan.keep :]:
-            trial = self.study.get_trials(deepcopy=False)[number]
-            self.study._storage.set_trial_user_attr(trial._trial_id, "model.id", "")
-            self.tracker.delete_model(model_id)
+        with contextlib.suppress(Empty):
+            while True:
+                weights.remember(self.study, self.uploaded.get_nowait())
+        if self.plan.keep is not None:
+            for fallen in weights.kept(self.study)[self.plan.keep :]:
+                weights.forget(self.study, fallen.number)
+                self.tracker.delete_model(fallen.model_id)
 
     # ---- runs
 
@@ -697,9 +681,8 @@ class Session:
                 f"python -m search resume {self.plan.study} brings it up to date"
             )
             return
-        for trial in self.study.get_trials(deepcopy=False):
-            if trial.state.is_finished() and not trial.user_attrs.get(MIRRORED):
-                self.study._storage.set_trial_user_attr(trial._trial_id, MIRRORED, True)
+        done = [t.number for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
+        self.study.set_user_attr(MIRRORED, done)
 
 
 def _text(value: Any) -> str:

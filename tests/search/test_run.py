@@ -1,0 +1,433 @@
+"""The main job, for real: processes, Optuna in SQLite, MLflow in SQLite, Keras training on digits."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+OURS = ("SEARCH_HOME", "SEARCH_DATA", "SEARCH_STORAGE", "SEARCH_SEALED", "MLFLOW_TRACKING_URI", "KERAS_BACKEND")
+FAST = ("filters=8,16", "conv_layers=1", "--epochs", "3")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """One finished study of five trials on two slots, and its home."""
+    folder = tmp_path_factory.mktemp("main-job")
+    ran = search(folder, "run", "cnn_digits", *FAST, "--trials", "5", "--slots", "2", "--keep", "2", "--study", "first")
+    assert ran.returncode == 0, ran.stderr + ran.stdout
+    return folder, ran
+
+
+def environment(home, **extra):
+    clean = {k: v for k, v in os.environ.items() if k not in OURS}
+    return clean | {"SEARCH_HOME": str(home), "MLFLOW_DISABLE_TELEMETRY": "true"} | extra
+
+
+def search(folder, *arguments, **extra):
+    return subprocess.run(
+        [sys.executable, "-m", "search", *arguments],
+        cwd=folder,
+        env=environment(folder / "home", **extra),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def client(folder):
+    from mlflow import MlflowClient
+
+    return MlflowClient(f"sqlite:///{folder}/home/mlflow.db")
+
+
+def runs(folder, study):
+    """(the study's run, its children by trial number)."""
+    mlflow = client(folder)
+    experiments = [e.experiment_id for e in mlflow.search_experiments()]
+    found = [r for r in mlflow.search_runs(experiments) if r.data.tags.get("search.study") == study]
+    parents = [r for r in found if r.data.tags["search.kind"] == "study"]
+    children = {int(r.data.tags["search.trial.number"]): r for r in found if r.data.tags["search.kind"] == "trial"}
+    assert len(parents) == 1
+    assert len(found) == 1 + len(children), "one run a trial"
+    assert all(r.data.tags["mlflow.parentRunId"] == parents[0].info.run_id for r in children.values())
+    return parents[0], children
+
+
+def trials(folder, study):
+    return json.loads(search(folder, "show", study, "--json").stdout)
+
+
+MIRROR = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
+
+
+def test_a_study_ends_with_its_trials_in_both_stores_in_the_same_states(done):
+    folder, _ = done
+    parent, children = runs(folder, "first")
+    listed = trials(folder, "first")
+    assert len(listed) == len(children) == 5
+    assert len({t["config_hash"] for t in listed}) == 5
+    assert parent.info.status == "FINISHED"
+    for t in listed:
+        assert children[t["trial"]].info.status == MIRROR[t["state"]]
+        assert children[t["trial"]].info.run_id == t["run_id"]
+
+
+def test_every_epoch_is_logged_once_with_all_its_metrics(done):
+    folder, _ = done
+    _, children = runs(folder, "first")
+    for t in trials(folder, "first"):
+        history = client(folder).get_metric_history(t["run_id"], "val_accuracy")
+        assert [m.step for m in history] == list(range(t["epochs"]))
+        names = set(children[t["trial"]].data.metrics)
+        assert {
+            "loss",
+            "accuracy",
+            "val_loss",
+            "val_accuracy",
+            "learning_rate",
+            "seconds",
+            "images_per_second",
+            "system/process_memory_usage_megabytes",
+        } <= names
+
+
+def test_a_trial_carries_its_parameters_data_provenance_and_pictures(done):
+    folder, _ = done
+    _, children = runs(folder, "first")
+    best = json.loads(search(folder, "best", "first", "--json").stdout)[0]
+    run = children[best["trial"]]
+    assert {k: str(v) for k, v in best["config"].items()}.items() <= run.data.params.items()
+    assert run.data.params["parameters"] == str(best["parameters"])
+    assert run.data.tags["search.config.hash"] == best["config_hash"]
+    assert run.inputs.dataset_inputs[0].dataset.name == "digits"
+    artifacts = {a.path for a in client(folder).list_artifacts(run.info.run_id)}
+    assert {"config.json", "model_summary.txt", "learning_curves.png", "provenance.json"} <= artifacts
+    facts = json.loads(Path(client(folder).download_artifacts(run.info.run_id, "provenance.json")).read_text())
+    assert facts["seeds"]["trial"] == int(run.data.params["seed"])
+    assert {"keras", "tensorflow", "optuna", "mlflow"} <= set(facts["versions"])
+
+
+def test_the_study_carries_its_pictures_table_and_note(done):
+    folder, _ = done
+    parent, _ = runs(folder, "first")
+    mlflow = client(folder)
+    pictures = {a.path for a in mlflow.list_artifacts(parent.info.run_id, "figures")}
+    for name in ("optimisation_history", "parallel_coordinates", "slices", "importances"):
+        assert {f"figures/{name}.html", f"figures/{name}.png"} <= pictures
+    assert "trials.csv" in {a.path for a in mlflow.list_artifacts(parent.info.run_id)}
+    assert "Best: trial" in parent.data.tags["mlflow.note.content"]
+
+
+def test_the_weights_of_the_best_are_kept_and_load_and_the_rest_are_removed(done):
+    import mlflow
+    import numpy as np
+
+    folder, _ = done
+    kept = [t for t in trials(folder, "first") if t["model_id"]]
+    assert len(kept) == 2
+    files = list((folder / "home" / "artifacts").rglob("*.keras"))
+    assert len(files) == 2
+    assert not list((folder / "home" / "studies").rglob("*.npz")), "checkpoints of finished trials are gone"
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/home/mlflow.db")
+    loaded = mlflow.pyfunc.load_model(f"models:/{kept[0]['model_id']}")
+    out = np.asarray(loaded.predict(np.zeros((3, 8, 8, 1), np.uint8)))
+    assert out.shape == (3, 10)
+    assert out.dtype == np.float32
+
+
+def test_the_run_ends_with_a_table_and_the_next_two_commands(done):
+    _folder, ran = done
+    assert "python -m search ui --study first" in ran.stdout
+    assert "python -m search promote first" in ran.stdout
+    assert "trial 0 starts:" in ran.stderr and "5 of 5 done" in ran.stderr
+
+
+def test_the_baseline_is_the_first_trial_and_is_never_pruned(done):
+    folder, _ = done
+    first = trials(folder, "first")[0]
+    assert (first["baseline"], first["state"], first["epochs"]) == ("plain", "COMPLETE", 3)
+
+
+def test_the_same_command_with_a_higher_total_goes_on(done):
+    folder, _ = done
+    ran = search(folder, "run", "cnn_digits", *FAST, "--trials", "6", "--keep", "2", "--study", "first")
+    assert ran.returncode == 0, ran.stderr
+    parent, children = runs(folder, "first")
+    assert len(children) == 6
+    assert parent.info.status == "FINISHED"
+    changed = search(folder, "run", "cnn_digits", "filters=16", "--study", "first")
+    assert changed.returncode == 2
+    assert "cannot change" in changed.stderr
+
+
+def test_promote_registers_the_best_and_moves_the_champion(done):
+    folder, _ = done
+    best = json.loads(search(folder, "best", "first", "--json").stdout)[0]
+    first = json.loads(search(folder, "promote", "first", "--json").stdout)
+    assert (first["trial"], first["alias"], first["previous"]) == (best["trial"], "champion", None)
+    champion = client(folder).get_model_version_by_alias("cnn_digits", "champion")
+    assert champion.run_id == best["run_id"]
+    second = json.loads(search(folder, "promote", "first", "--json").stdout)
+    assert second["previous"] == first["version"]
+    assert client(folder).get_model_version_by_alias("cnn_digits", "previous").version == first["version"]
+
+
+def test_status_list_and_best_speak_of_the_study(done):
+    folder, _ = done
+    assert "first" in search(folder, "list").stdout
+    assert "trials done" in search(folder, "status").stdout
+    assert "optimizer=" in search(folder, "best", "first").stdout
+    assert "hyperparameter" in search(folder, "show", "first", "--trial", "0").stdout
+    assert search(folder, "status", "frist").returncode == 2
+
+
+def test_ctrl_c_checkpoints_stops_and_resume_goes_on_as_the_same_trials(tmp_path):
+    slow = ("filters=32", "conv_layers=2", "batch_size=16", "--epochs", "40", "--pruner", "none")
+    command = [
+        sys.executable,
+        "-m",
+        "search",
+        "run",
+        "cnn_digits",
+        *slow,
+        "--trials",
+        "3",
+        "--slots",
+        "2",
+        "--study",
+        "s",
+    ]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment(tmp_path / "home"),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(tmp_path / "home" / "studies" / "s", epochs=3)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "python -m search resume s" in out
+    parent, children = runs(tmp_path, "s")
+    paused = {n: r for n, r in children.items() if r.info.status == "SCHEDULED"}
+    assert paused
+    assert parent.info.status == "KILLED"
+    assert "RUNNING" not in {r.info.status for r in children.values()}
+    before = {t["trial"]: t for t in trials(tmp_path, "s")}
+
+    ran = search(tmp_path, "resume", "s")
+    assert ran.returncode == 0, ran.stderr
+    assert "goes on from its checkpoint" in ran.stderr
+    parent, children = runs(tmp_path, "s")
+    assert (len(children), parent.info.status) == (3, "FINISHED")
+    for t in trials(tmp_path, "s"):
+        assert children[t["trial"]].info.status == MIRROR[t["state"]]
+        if t["trial"] in before:
+            assert t["run_id"] == before[t["trial"]]["run_id"]
+        steps = [m.step for m in client(tmp_path).get_metric_history(t["run_id"], "loss")]
+        assert steps == list(range(t["epochs"]))
+
+
+def test_a_worker_killed_in_the_middle_costs_nothing(tmp_path):
+    slow = ("filters=32", "conv_layers=2", "batch_size=16", "--epochs", "30", "--pruner", "none")
+    command = [
+        sys.executable,
+        "-m",
+        "search",
+        "run",
+        "cnn_digits",
+        *slow,
+        "--trials",
+        "1",
+        "--slots",
+        "1",
+        "--study",
+        "k",
+    ]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment(tmp_path / "home"),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(tmp_path / "home" / "studies" / "k", epochs=2)
+    children = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    _out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert "the worker died (signal SIGKILL)" in err
+    (trial,) = trials(tmp_path, "k")
+    assert (trial["state"], trial["attempts"]) == ("COMPLETE", 2)
+    steps = [m.step for m in client(tmp_path).get_metric_history(trial["run_id"], "loss")]
+    assert steps == list(range(trial["epochs"]))
+
+
+def test_one_trials_faults_are_its_own(tmp_path):
+    from spaces import find
+
+    text = find("cnn_digits").path.read_text()
+    text = text.replace("build=cnn.build", "build=build").replace(
+        "SPACE = Space(",
+        "def build(config, data):\n"
+        "    if config['dense_units'] == 32:\n"
+        "        raise RuntimeError('no such width today')\n"
+        "    if config['dense_units'] == 48:\n"
+        "        import os\n"
+        "        os._exit(7)\n"
+        "    return cnn.build(config, data)\n\n\nSPACE = Space(",
+    )
+    (tmp_path / "faulty.py").write_text(text)
+    ran = search(
+        tmp_path,
+        "run",
+        "faulty.py",
+        *FAST,
+        "dense_units=16,32,48",
+        "optimizer=adam",
+        "learning_rate=0.001",
+        "dropout=0",
+        "weight_decay=0",
+        "batch_size=32",
+        "schedule=constant",
+        "augmentation=none",
+        "--trials",
+        "9",
+        "--slots",
+        "1",
+        "--study",
+        "f",
+        "--keep",
+        "0",
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "exhausted" in ran.stdout
+    listed = {t["config"]["dense_units"]: t for t in trials(tmp_path, "f")}
+    assert listed[16]["state"] == "COMPLETE"
+    assert (listed[32]["state"], listed[32]["reason"]) == ("FAIL", "error")
+    assert "no such width today" in listed[32]["error"]
+    assert (listed[48]["state"], listed[48]["reason"], listed[48]["attempts"]) == ("FAIL", "crash", 3)
+    _, children = runs(tmp_path, "f")
+    assert {r.info.status for r in children.values()} == {"FINISHED", "FAILED"}
+
+
+def test_a_nan_ends_its_trial_with_that_reason(tmp_path):
+    from spaces import find
+
+    text = (
+        find("cnn_digits")
+        .path.read_text()
+        .replace("build=cnn.build", "build=build")
+        .replace(
+            "SPACE = Space(",
+            "def build(config, data):\n"
+            "    import keras\n"
+            "    model = cnn.build(config, data)\n"
+            "    return keras.Model(model.input, keras.ops.log(model.output - 2.0))\n\n\nSPACE = Space(",
+        )
+    )
+    (tmp_path / "nan.py").write_text(text)
+    ran = search(tmp_path, "run", "nan.py", *FAST, "--trials", "1", "--slots", "1", "--study", "n")
+    assert ran.returncode == 1
+    (trial,) = trials(tmp_path, "n")
+    assert (trial["state"], trial["reason"]) == ("FAIL", "nan")
+
+
+def test_max_params_refuses_before_training_and_gives_no_run(tmp_path):
+    ran = search(
+        tmp_path,
+        "run",
+        "cnn_digits",
+        "--trials",
+        "3",
+        "--epochs",
+        "1",
+        "--max-params",
+        "6000",
+        "--study",
+        "m",
+        "--slots",
+        "1",
+        "--sampler",
+        "random",
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "refused beforehand" in ran.stderr
+    listed = trials(tmp_path, "m")
+    assert len(listed) == 3
+    assert all(t["parameters"] <= 6000 for t in listed)
+    _, children = runs(tmp_path, "m")
+    assert len(children) == 3
+
+
+def test_jax_trains_the_same_study(tmp_path):
+    ran = search(
+        tmp_path, "run", "cnn_digits", *FAST, "--trials", "2", "--slots", "1", "--backend", "jax", "--study", "j"
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert {t["state"] for t in trials(tmp_path, "j")} <= {"COMPLETE", "PRUNED"}
+    _, children = runs(tmp_path, "j")
+    assert {r.data.tags["search.backend"] for r in children.values()} == {"jax"}
+
+
+def test_a_second_coordinator_is_refused_with_the_owner(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "search",
+        "run",
+        "cnn_digits",
+        "--epochs",
+        "60",
+        "--pruner",
+        "none",
+        "--slots",
+        "1",
+        "--trials",
+        "1",
+        "--study",
+        "o",
+    ]
+    env = environment(tmp_path / "home")
+    first = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    wait_for(tmp_path / "home" / "studies" / "o", epochs=1)
+    second = search(tmp_path, "resume", "o")
+    first.send_signal(signal.SIGINT)
+    first.wait(60)
+    assert second.returncode == 1
+    assert f"process {first.pid} on" in second.stderr
+
+
+def test_the_command_line_writes_one_json_document(tmp_path):
+    ran = search(tmp_path, "run", "cnn_digits", *FAST, "--trials", "1", "--slots", "1", "--json", "--study", "q")
+    report = json.loads(ran.stdout)
+    assert (report["study"], report["exit_code"], report["done"]) == ("q", 0, 1)
+
+
+def wait_for(folder, epochs):
+    """Until a trial of the study has recorded that many epochs."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        lines = [p.read_text().count('"event": "epoch"') for p in folder.glob("trial-*/events.jsonl")]
+        if lines and max(lines) >= epochs:
+            return
+        time.sleep(0.1)
+    raise AssertionError("no epochs were recorded")
+
+
+def test_the_study_store_is_plain_sqlite(done):
+    folder, _ = done
+    with sqlite3.connect(folder / "home" / "study.db") as connection:
+        assert connection.execute("select count(*) from trials").fetchone()[0] >= 5

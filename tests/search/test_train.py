@@ -1,0 +1,91 @@
+"""Training is one seeded epoch at a time: it can be stopped after any epoch and go on as if it had not been."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from search.trial.train import _even_batch, epoch_order
+
+RUN = """
+import json, sys
+from pathlib import Path
+from search.trial.spec import TrialSpec
+from search.trial.train import Training
+from spaces import find
+from spaces.datasets import describe, load, prepare
+import numpy as np
+stops, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
+import keras
+space = find("cnn_digits")
+data_folder = prepare("digits", cache=folder / "data")
+config = dict(space.baselines[0].config) | {"dropout": 0.3, "augmentation": "flip_shift", "schedule": "cosine"}
+spec = TrialSpec(study="s", number=0, attempt=1, space="cnn_digits", config=config, config_hash="h",
+                 data_folder=str(data_folder), data_seed=0, train_limit=320, validation_limit=100, epochs=4,
+                 milestones=(), patience=0, seed=7, metric="val_accuracy", direction="maximize",
+                 precision="float32", folder=str(folder))
+arrays = load("digits", data_folder, seed=0, train_limit=320, validation_limit=100)
+history = []
+for stop in stops:
+    training = Training(space, spec, describe("digits"), arrays)
+    if (folder / "c.npz").exists():
+        training.restore(folder / "c.npz")
+    while len(training.history) < stop:
+        training.epoch()
+    training.save(folder / "c.npz")
+timing = ("seconds", "images_per_second")
+history = [{k: v for k, v in record.items() if k not in timing} for record in training.history]
+weights = [w.astype("float64").sum() for w in training.network.get_weights()]
+best = training.best_network()
+saved = folder / "net.keras"
+best.save(saved)
+kinds = sorted({type(layer).__name__ for layer in keras.models.load_model(saved).layers})
+print(json.dumps({"history": history, "weights": weights, "kinds": kinds}))
+"""
+
+
+def trained(stops, folder, backend):
+    env = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, json.dumps(stops), str(folder)],
+        capture_output=True,
+        text=True,
+        env=env,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_training_stopped_and_restored_after_each_epoch_equals_training_in_one_go(tmp_path, backend):
+    whole = trained([4], tmp_path / "whole", backend)
+    parts = trained([1, 3, 4], tmp_path / "parts", backend)
+    assert parts["history"] == whole["history"]
+    assert parts["weights"] == whole["weights"]
+    assert len({record["learning_rate"] for record in whole["history"]}) == 4
+    assert not [kind for kind in whole["kinds"] if kind.startswith("Random") or kind == "ToPixels"]
+
+
+def test_an_epochs_order_is_a_function_of_seed_and_epoch_and_drops_the_remainder():
+    indices = np.arange(100, 205)
+    first = epoch_order(1, 0, indices, 32)
+    assert len(first) == 96
+    assert len(set(first.tolist())) == 96
+    assert set(first.tolist()) <= set(indices.tolist())
+    assert (first == epoch_order(1, 0, indices, 32)).all()
+    assert (first != epoch_order(1, 1, indices, 32)).any()
+    assert (first != epoch_order(2, 0, indices, 32)).any()
+
+
+def test_a_set_smaller_than_a_batch_is_one_batch():
+    assert len(epoch_order(1, 0, np.arange(10), 32)) == 10
+
+
+@pytest.mark.parametrize(("count", "batch"), [(5000, 250), (1000, 250), (288, 144), (100, 100), (283, 256)])
+def test_the_validation_batch_divides_the_set_where_that_is_not_small(count, batch):
+    assert _even_batch(count) == batch
