@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
 
 REDUCTION = 3
+LEAST_FIRST = 1.3
 
 
 def _none(epochs: int) -> BasePruner:
@@ -30,8 +31,12 @@ def _median(epochs: int) -> BasePruner:
 
 
 def first_rung(epochs: int) -> int:
-    """The epoch after which a trial can first be stopped."""
-    return max(1, epochs // REDUCTION**3)
+    """Epochs after which trials are first compared: a 27th, a 9th or a 3rd of all, the least that is not just one.
+
+    After a single epoch small networks are told apart by luck.
+    """
+    shares = [epochs / REDUCTION**k for k in (3, 2, 1) if epochs / REDUCTION**k >= LEAST_FIRST]
+    return round(shares[0]) if shares else epochs
 
 
 def rungs(epochs: int) -> list[int]:
