@@ -323,7 +323,7 @@ def outcome(ended: Outcome, settings: Settings, as_json: bool) -> int:
     if leading:
         _print_best(study, leading)
     print()
-    if ended.reason == "interrupted" or "running" in ended.counts:
+    if ended.reason == "interrupted" or "paused" in ended.counts:
         print(f"go on:    python -m search resume {ended.study}")
     print(f"browse:   python -m search ui --study {ended.study}")
     if leading:

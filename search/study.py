@@ -630,6 +630,7 @@ class Session:
                 self.tracker.finish(run_id, "SCHEDULED", {"search.trial.state": "paused"})
         trials = engine.counted(self.study.get_trials(deepcopy=False))
         counts = {s.name.lower(): sum(t.state == s for t in trials) for s in TrialState}
+        counts["paused"] = counts.pop("running")  # nothing runs any more
         best = figures.ranked(self.study)
         skipped = self._log_pictures() if best and self.reason != "interrupted" else []
         note = figures.summary(self.study, self.space, self.plan, skipped)
@@ -645,7 +646,7 @@ class Session:
             )
         self.tracker.log_text(self.run_id, "trials.csv", figures.table(self.study))
         failed = " in a row failed" in self.reason
-        unfinished = counts["running"] or self.reason == "interrupted"
+        unfinished = counts["paused"] or self.reason == "interrupted"
         status = "FAILED" if failed else ("KILLED" if unfinished else "FINISHED")
         self.tracker.finish(self.run_id, status, tags)
         self._flush()
