@@ -357,11 +357,11 @@ class Session:
         # A step is epochs trained, so that a rung of 3 means three epochs.
         active.trial.report(value, epoch + 1)
         self.screen.epoch(number, epoch + 1, metrics)
-        if self.reason:
-            return "stop"
         last = epoch + 1 >= active.spec.epochs
         is_baseline = active.spec.patience == 0
-        return "prune" if not last and not is_baseline and active.trial.should_prune() else "go"
+        if not last and not is_baseline and active.trial.should_prune():
+            return "prune"
+        return "stop" if self.reason else "go"
 
     # ---- tell
 
@@ -531,8 +531,6 @@ class Session:
             "train_images": self.plan.train_limit or self.data.train_size - self.data.validation_size,
             "validation_images": self.plan.validation_limit or self.data.validation_size,
         }
-        if baseline:
-            params |= {"baseline": baseline}
         if spec.milestones:
             params |= {"milestone_epochs": ",".join(map(str, spec.milestones))}
         tags = self._common_tags() | {

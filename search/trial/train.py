@@ -71,13 +71,13 @@ class Training:
             callbacks=[keras.callbacks.TerminateOnNaN()],
         ).history
         trained = time.perf_counter() - started
-        record = {name: float(values[-1]) for name, values in fitted.items()}
+        record = {name: _plain(values[-1]) for name, values in fitted.items()}
         if not math.isfinite(record.get("loss", math.nan)):
             raise NotANumber(f"the loss of epoch {number} is {record.get('loss', math.nan)}")
         measured = self.model.evaluate(
             *self._validation, batch_size=self._validation_batch, verbose=0, return_dict=True
         )
-        record |= {f"val_{name}": float(value) for name, value in measured.items()}
+        record |= {f"val_{name}": _plain(value) for name, value in measured.items()}
         record |= {
             "learning_rate": rate,
             "seconds": time.perf_counter() - started,
@@ -155,6 +155,11 @@ def optimizer(recipe: Recipe) -> Any:
     if recipe.weight_decay:
         made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return made
+
+
+def _plain(value: Any) -> float:
+    """A float32 without the digits it does not have: 0.322, not 0.32199999690055847."""
+    return float(f"{float(value):.7g}")
 
 
 def _behind(layers: list[Any], network: Any) -> Any:
