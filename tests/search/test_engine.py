@@ -129,6 +129,8 @@ def test_the_menus_and_the_command_line_name_the_same():
     assert set(PRUNER_NAMES) == set(PRUNERS)
 
 
-@pytest.mark.parametrize(("epochs", "expected"), [(1, []), (3, []), (5, [2]), (6, [2]), (8, [3]), (20, [2, 6, 18]), (100, [4, 12, 36])])
+@pytest.mark.parametrize(
+    ("epochs", "expected"), [(1, []), (3, []), (5, [2]), (6, [2]), (8, [3]), (20, [2, 6, 18]), (100, [4, 12, 36])]
+)
 def test_successive_halving_compares_at_rungs_that_grow_by_three(epochs, expected):
     assert rungs(epochs) == expected

@@ -174,9 +174,13 @@ def test_promote_registers_the_best_and_moves_the_champion(done):
     assert (first["trial"], first["alias"], first["previous"]) == (best["trial"], "champion", None)
     champion = client(folder).get_model_version_by_alias("cnn_digits", "champion")
     assert champion.run_id == best["run_id"]
-    second = json.loads(search(folder, "promote", "first", "--json").stdout)
+    again = json.loads(search(folder, "promote", "first", "--json").stdout)
+    assert (again["version"], again["previous"]) == (first["version"], None)
+    (other,) = [t for t in trials(folder, "first") if t["model_id"] and t["trial"] != best["trial"]]
+    second = json.loads(search(folder, "promote", "first", "--trial", str(other["trial"]), "--json").stdout)
     assert second["previous"] == first["version"]
-    assert client(folder).get_model_version_by_alias("cnn_digits", "previous").version == first["version"]
+    assert client(folder).get_model_version_by_alias("cnn_digits", "champion").run_id == other["run_id"]
+    assert str(client(folder).get_model_version_by_alias("cnn_digits", "previous").version) == first["version"]
 
 
 def test_status_list_and_best_speak_of_the_study(done):
@@ -370,6 +374,53 @@ def test_max_params_refuses_before_training_and_gives_no_run(tmp_path):
     assert all(t["parameters"] <= 6000 for t in listed)
     _, children = runs(tmp_path, "m")
     assert len(children) == 3
+
+
+def test_hopeless_trials_are_stopped_early_and_are_killed_in_mlflow(tmp_path):
+    ran = search(
+        tmp_path,
+        "run",
+        "cnn_digits",
+        "--epochs",
+        "5",
+        "--trials",
+        "8",
+        "--sampler",
+        "random",
+        "--study",
+        "p",
+        "--slots",
+        "1",
+    )
+    assert ran.returncode == 0, ran.stderr
+    _, children = runs(tmp_path, "p")
+    pruned = [t for t in trials(tmp_path, "p") if t["state"] == "PRUNED"]
+    assert pruned
+    for t in pruned:
+        assert 2 <= t["epochs"] < 5
+        assert children[t["trial"]].info.status == "KILLED"
+        assert children[t["trial"]].data.tags["search.trial.reason"] == "pruned"
+
+
+def test_a_worker_is_replaced_after_its_trials(tmp_path):
+    ran = search(
+        tmp_path,
+        "run",
+        "cnn_digits",
+        *FAST,
+        "--trials",
+        "3",
+        "--slots",
+        "1",
+        "--worker-trials",
+        "1",
+        "--study",
+        "w",
+        "--precision",
+        "mixed_bfloat16",
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert len(trials(tmp_path, "w")) == 3
 
 
 def test_jax_trains_the_same_study(tmp_path):
