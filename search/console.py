@@ -79,12 +79,12 @@ class Screen:
         self.progress = progress
         self.console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
         self.quiet = quiet
+        self._recent: deque[int] = deque(maxlen=RECENT)
         self.live = (
             Live(get_renderable=self._render, console=self.console, refresh_per_second=4)
             if self.console.is_terminal and not quiet
             else None
         )
-        self._recent: deque[int] = deque(maxlen=RECENT)
 
     def __enter__(self) -> Screen:
         if self.live:
