@@ -9,11 +9,14 @@ import sys
 import time
 import urllib.request
 import webbrowser
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from search import report
 from search.errors import FAILED, INTERRUPTED, OK, InputError, SearchError
 from search.settings import Settings, masked
+from spaces import find
 from tracking import server
 
 START_LIMIT = 90.0  # seconds
@@ -25,18 +28,15 @@ def serve(settings: Settings, host: str, port: int, study: str | None, browser: 
     Raises InputError where nothing was recorded or the port is taken.
     """
     attrs = report.load(study, settings).user_attrs if study else {}
-    page = ("", "")
-    if attrs.get("mlflow.run_id"):
-        page = (attrs["mlflow.experiment_id"], attrs["mlflow.run_id"])
     if settings.tracking_uri.startswith(("http://", "https://")):
-        return _open(_url(settings.tracking_uri.rstrip("/"), page), browser)
+        return _open(_url(settings.tracking_uri.rstrip("/"), attrs), browser)
     _check(settings, host, port)
     argv, extra = server.command(settings.tracking_uri, artifact_root=settings.artifacts, host=host, port=port)
     process = subprocess.Popen(argv, env=os.environ | extra, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         base = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
         _wait(process, base)
-        _open(_url(base, page), browser)
+        _open(_url(base, attrs), browser)
         print("Ctrl-C ends it", flush=True)
         process.communicate()
         return FAILED if process.returncode else OK
@@ -78,8 +78,18 @@ def _wait(process: subprocess.Popen[bytes], base: str) -> None:
     raise SearchError(f"MLflow's server did not answer at {base} within {START_LIMIT:.0f} s")
 
 
-def _url(base: str, page: tuple[str, str]) -> str:
-    return server.study_url(base, *page) if page[0] else base
+def _url(base: str, attrs: Mapping[str, Any]) -> str:
+    """The study's own page where one is named: its trials, the best first."""
+    if "mlflow.run_id" not in attrs:
+        return base
+    space = find(attrs["plan"]["space"])
+    return server.study_url(
+        base,
+        attrs["mlflow.experiment_id"],
+        attrs["mlflow.run_id"],
+        metric=f"best_{space.metric}",
+        maximize=space.direction == "maximize",
+    )
 
 
 def _open(url: str, browser: bool) -> int:

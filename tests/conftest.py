@@ -1,25 +1,16 @@
-"""What several test modules share: a home of their own, the command line as a user runs it, the two backends."""
+"""What several test modules share: a home of their own and the command line as a user runs it."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import environment
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
-
-# Everything a user's shell might set and a test must not inherit.
-OURS = ("SEARCH_HOME", "SEARCH_DATA", "SEARCH_STORAGE", "SEARCH_SEALED", "MLFLOW_TRACKING_URI", "KERAS_BACKEND")
-
-
-def environment(home: Path, **extra: str) -> dict[str, str]:
-    """A clean environment with its home at `home`."""
-    clean = {k: v for k, v in os.environ.items() if k not in OURS}
-    return clean | {"SEARCH_HOME": str(home), "MLFLOW_DISABLE_TELEMETRY": "true"} | extra
 
 
 @pytest.fixture

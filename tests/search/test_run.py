@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+from support import environment
 
-OURS = ("SEARCH_HOME", "SEARCH_DATA", "SEARCH_STORAGE", "SEARCH_SEALED", "MLFLOW_TRACKING_URI", "KERAS_BACKEND")
 FAST = ("filters=8,16", "conv_layers=1", "--epochs", "3")
 
 
@@ -22,11 +22,6 @@ def done(tmp_path_factory):
     ran = search(folder, "run", "cnn_digits", *FAST, "--trials", "5", "--slots", "2", "--keep", "2", "--study", "first")
     assert ran.returncode == 0, ran.stderr + ran.stdout
     return folder, ran
-
-
-def environment(home, **extra):
-    clean = {k: v for k, v in os.environ.items() if k not in OURS}
-    return clean | {"SEARCH_HOME": str(home), "MLFLOW_DISABLE_TELEMETRY": "true"} | extra
 
 
 def search(folder, *arguments, **extra):
@@ -482,3 +477,30 @@ def test_the_study_store_is_plain_sqlite(done):
     folder, _ = done
     with sqlite3.connect(folder / "home" / "study.db") as connection:
         assert connection.execute("select count(*) from trials").fetchone()[0] >= 5
+
+
+def test_a_terminal_sees_a_live_table(tmp_path):
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "search", "run", "cnn_digits", *FAST, "--trials", "1", "--slots", "1", "--study", "t"],
+        cwd=tmp_path,
+        env=environment(tmp_path / "home", TERM="xterm", COLUMNS="140", LINES="40"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        shown += piece
+    assert process.wait(60) == 0
+    text = shown.decode()
+    assert "━" in text and "3/3" in text
+    assert "t: 1/1 trials, best" in text
+    assert "about" in text and "left" in text

@@ -1,7 +1,6 @@
 """`ui` serves MLflow on loopback on what was recorded, and says where."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -10,12 +9,7 @@ import time
 import urllib.request
 
 import pytest
-
-OURS = ("SEARCH_HOME", "SEARCH_DATA", "SEARCH_STORAGE", "SEARCH_SEALED", "MLFLOW_TRACKING_URI", "KERAS_BACKEND")
-
-
-def environment(home):
-    return {k: v for k, v in os.environ.items() if k not in OURS} | {"SEARCH_HOME": str(home)}
+from support import environment
 
 
 def free_port():
