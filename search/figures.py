@@ -18,9 +18,14 @@ from spaces._hp import show
 
 Pictures = dict[str, bytes]
 
+MOST_AXES = 7  # more cannot be read
 
-def pictures(study: optuna.Study) -> tuple[Pictures, list[str]]:
-    """File name to content of every picture that can be drawn, and a line for each that cannot."""
+
+def pictures(study: optuna.Study, metric: str, first: Sequence[str]) -> tuple[Pictures, list[str]]:
+    """File name to content of every picture that can be drawn, and a line for each that cannot.
+
+    `first` are the hyperparameters that matter most: pictures with an axis each show these before others.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -29,11 +34,17 @@ def pictures(study: optuna.Study) -> tuple[Pictures, list[str]]:
 
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     shared = _shared(complete)
+    shared = [n for n in first if n in shared] + [n for n in shared if n not in first]
+    named = {"target_name": metric}
     wanted: list[tuple[str, str, dict[str, Any]]] = [
-        ("optimisation_history", "plot_optimization_history", {}),
-        ("importances", "plot_param_importances", {}),
-        ("parallel_coordinates", "plot_parallel_coordinate", {"params": shared} if len(shared) > 1 else {}),
-        ("slices", "plot_slice", {"params": shared} if shared else {}),
+        ("optimisation_history", "plot_optimization_history", named),
+        ("importances", "plot_param_importances", named),
+        (
+            "parallel_coordinates",
+            "plot_parallel_coordinate",
+            named | ({"params": shared[:MOST_AXES]} if len(shared) > 1 else {}),
+        ),
+        ("slices", "plot_slice", named | ({"params": shared[:MOST_AXES]} if shared else {})),
         ("intermediate_values", "plot_intermediate_values", {}),
     ]
     found: Pictures = {}
@@ -65,7 +76,7 @@ def _png(draw: Callable[[], Any]) -> bytes:
     axes = draw()
     figure = axes.ravel()[0].figure if hasattr(axes, "ravel") else axes.figure
     width, height = figure.get_size_inches()
-    figure.set_size_inches(max(width, 11), max(height, 5))
+    figure.set_size_inches(max(width, 13), max(height, 5))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
     pyplot.close(figure)

@@ -663,7 +663,7 @@ class Session:
         return self.reason or self.exhausted
 
     def _log_pictures(self) -> list[str]:
-        drawn, skipped = figures.pictures(self.study)
+        drawn, skipped = figures.pictures(self.study, self.space.metric, self.space.columns)
         for name, content in drawn.items():
             self.tracker.log_bytes(self.run_id, f"figures/{name}", content)
         return skipped
