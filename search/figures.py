@@ -36,15 +36,16 @@ def pictures(study: optuna.Study, metric: str, first: Sequence[str]) -> tuple[Pi
     shared = _shared(complete)
     shared = [n for n in first if n in shared] + [n for n in shared if n not in first]
     named = {"target_name": metric}
+    axes = {"params": shared[:MOST_AXES]}
     wanted: list[tuple[str, str, dict[str, Any]]] = [
         ("optimisation_history", "plot_optimization_history", named),
         ("importances", "plot_param_importances", named),
         (
             "parallel_coordinates",
             "plot_parallel_coordinate",
-            named | ({"params": shared[:MOST_AXES]} if len(shared) > 1 else {}),
+            named | (axes if len(shared) > 1 else {}),
         ),
-        ("slices", "plot_slice", named | ({"params": shared[:MOST_AXES]} if shared else {})),
+        ("slices", "plot_slice", named | (axes if shared else {})),
         ("intermediate_values", "plot_intermediate_values", {}),
     ]
     found: Pictures = {}
