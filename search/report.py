@@ -118,7 +118,7 @@ def studies(settings: Settings, as_json: bool) -> None:
         plan = summary.user_attrs.get("plan")
         if plan is None:
             continue
-        rows.append(_standing(load(summary.study_name, settings)))
+        rows.append(_standing(load(summary.study_name, settings), settings))
     if as_json:
         return emit(rows)
     print_table(
@@ -136,17 +136,16 @@ def studies(settings: Settings, as_json: bool) -> None:
     )
 
 
-def _standing(study: optuna.Study) -> dict[str, Any]:
+def _standing(study: optuna.Study, settings: Settings) -> dict[str, Any]:
     from search import figures
     from search.engines import optuna as engine
 
+    owner = _owner(study.study_name, settings)
     trials = engine.counted(study.get_trials(deepcopy=False))
     plan, best = study.user_attrs["plan"], figures.ranked(study)
     states: dict[str, int] = {}
     for t in trials:
-        state = (
-            "paused" if t.state.name == "RUNNING" and t.user_attrs.get("state") == "paused" else t.state.name.lower()
-        )
+        state = _state(t, owner)
         states[state] = states.get(state, 0) + 1
     started = trials[0].datetime_start if trials else None
     return {
@@ -159,7 +158,15 @@ def _standing(study: optuna.Study) -> dict[str, Any]:
         "refused": len(study.get_trials(deepcopy=False)) - len(trials),
         "best": _brief(study, best[0]) if best else None,
         "run_id": study.user_attrs.get("mlflow.run_id"),
+        "owner": owner,
     }
+
+
+def _state(trial: FrozenTrial, owner: str | None) -> str:
+    """A trial's state in words; one that is unfinished while nobody runs its study, or waits in it, is paused."""
+    if not trial.state.is_finished() and (owner is None or trial.user_attrs.get("state") == "paused"):
+        return "paused"
+    return trial.state.name.lower()
 
 
 def _brief(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
@@ -192,8 +199,7 @@ def status(name: str | None, settings: Settings, as_json: bool) -> None:
         if not mine:
             raise InputError("no study yet; start one: python -m search run cnn_digits")
         name = mine[-1].study_name
-    standing = _standing(load(name, settings))
-    standing["owner"] = _owner(name, settings)
+    standing = _standing(load(name, settings), settings)
     if as_json:
         return emit(standing)
     states = ", ".join(f"{count} {state}" for state, count in standing["states"].items()) or "no trials"
@@ -237,14 +243,14 @@ def show(name: str, number: int | None, settings: Settings, as_json: bool) -> No
         return None
     if as_json:
         return emit([_brief(study, t) for t in trials])
+    owner = _owner(name, settings)
     rows = []
     for t in trials:
         value, config = figures.value_of(t, study), t.user_attrs.get("config", {})
-        paused = t.state.name == "RUNNING" and t.user_attrs.get("state") == "paused"
         rows.append(
             (
                 str(t.number),
-                "paused" if paused else t.state.name.lower(),
+                _state(t, owner),
                 "-" if value is None else f"{value:.4f}",
                 str(len(t.intermediate_values)),
                 *(show_value(config.get(c, "-")) for c in space),
@@ -308,7 +314,7 @@ def outcome(ended: Outcome, settings: Settings, as_json: bool) -> int:
     study = load(ended.study, settings)
     if as_json:
         emit(
-            _standing(study)
+            _standing(study, settings)
             | {
                 "reason": ended.reason,
                 "exit_code": ended.exit_code,

@@ -38,7 +38,7 @@ from tracking.figures import learning_curves
 from tracking.provenance import Provenance, collect
 from tracking.runs import DatasetInfo, Tracker
 
-ATTEMPTS = 3
+MAX_CRASHES = 3  # of one trial, after which it fails
 MAX_FAILURES = 5  # failed trials in a row after which the fault is the study's
 MAX_REFUSED = 200  # refused proposals in a row after which nothing is left to run
 TICK = 0.25  # seconds
@@ -198,6 +198,12 @@ class Session:
         except KeyboardInterrupt:
             self.reason = "interrupted"
             self._kill()
+        except BaseException:
+            self._kill()
+            if self.run_id:
+                self.tracker.finish(self.run_id, "FAILED", {"search.reason": "the coordinator failed"})
+            self.tracker.close(timeout=30)
+            raise
 
     def _look_at_the_clock(self) -> None:
         if self.reason:
@@ -289,6 +295,7 @@ class Session:
         attrs = frozen.user_attrs
         attempt = attrs["attempts"] + 1
         trial.set_user_attr("attempts", attempt)
+        trial.set_user_attr("state", "running")
         folder = store.trial_folder(self.folder, frozen.number)
         spec = TrialSpec(
             study=self.plan.study,
@@ -391,7 +398,8 @@ class Session:
     def _attempt_ended(self, active: Active, reason: str, error: str) -> None:
         """A crash is tried again from its checkpoint, as the same trial; anything else, or too many, fails it."""
         store.append(active.spec.path, {"event": "failed", "reason": reason, "error": error})
-        if reason == "crash" and active.spec.attempt < ATTEMPTS and not self.reason:
+        crashes = sum(e["event"] == "failed" for e in store.events(active.spec.path))
+        if reason == "crash" and crashes < MAX_CRASHES and not self.reason:
             self.screen.step(f"trial {active.spec.number}: {error}; it goes on in attempt {active.spec.attempt + 1}")
             del self.active[active.spec.number]
             self.waiting.insert(0, self.study.get_trials(deepcopy=False)[active.spec.number])
@@ -644,8 +652,7 @@ class Session:
             )
         self.tracker.log_text(self.run_id, "trials.csv", figures.table(self.study))
         failed = " in a row failed" in self.reason
-        unfinished = counts["paused"] or self.reason == "interrupted"
-        status = "FAILED" if failed else ("KILLED" if unfinished else "FINISHED")
+        status = "FAILED" if failed else ("KILLED" if self.reason == "interrupted" else "FINISHED")
         self.tracker.finish(self.run_id, status, tags)
         self._flush()
         code = INTERRUPTED if self.reason == "interrupted" else (FAILED if failed or (not best and trials) else OK)
