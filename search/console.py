@@ -17,6 +17,7 @@ from rich.text import Text
 from spaces._hp import show
 
 RECENT = 8
+WIDE = 100  # characters, below which the table leaves the hyperparameters out
 
 
 @dataclass
@@ -150,15 +151,16 @@ class Screen:
     def _render(self) -> Group:
         progress = self.progress
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in ("trial", *progress.columns, "epoch", "", progress.metric, "s/epoch", "state"):
+        columns = progress.columns if self.console.width >= WIDE else ()
+        for heading in ("trial", *columns, "epoch", "", progress.metric, "s/epoch", "state"):
             table.add_column(heading, no_wrap=True)
-        active = [n for n, r in progress.rows.items() if r.state in ("starting", "training")]
-        for number in [*(n for n in self._recent if n not in active), *active]:
+        active = [n for n, r in list(progress.rows.items()) if r.state in ("starting", "training")]
+        for number in [*(n for n in list(self._recent) if n not in active), *active]:
             row = progress.rows[number]
             best = progress.best is not None and progress.best[0] == number
             table.add_row(
                 str(number),
-                *(show(row.config[c]) if c in row.config else "-" for c in progress.columns),
+                *(show(row.config[c]) if c in row.config else "-" for c in columns),
                 f"{row.epoch}/{row.epochs}",
                 _bar(row.epoch / row.epochs),
                 "-" if row.value is None else f"{row.value:.4f}",

@@ -16,7 +16,7 @@ from search.errors import InputError
 from search.executors.devices import Gpu, Slot, cores, gpus, share
 from search.settings import Settings
 from search.settings import problems as settings_problems
-from spaces import Baseline, Replay, Space, declared, find
+from spaces import Baseline, Defaults, RandomDraws, Recipe, Replay, Space, canonical, declared, find
 from spaces._find import line_of
 from spaces._hp import narrow
 from spaces.datasets import describe
@@ -177,7 +177,7 @@ def make(
     typed = _narrowings(request.narrow, read)
     cut = None if space is None or on_gpu or request.full else space.cut
     narrowings = (dict(cut.narrow) if cut else {}) | typed
-    if space is not None:
+    if space is not None and not _space_problems(space, read):
         _check_narrowings(space, narrowings, read)
         narrowings = {name: text for name, text in narrowings.items() if name in declared_names(space)}
     epochs = read.whole("--epochs", request.epochs, cut.epochs if cut else (space.epochs if space else 1))
@@ -313,9 +313,50 @@ def _narrowings(words: Sequence[str], read: _Reader) -> dict[str, str]:
             read.problems.append(
                 f"{word}: not key=value; fix a hyperparameter with key=3 or narrow it with key=3..9 or key=a,b"
             )
+        elif name in found:
+            read.problems.append(f"{word}: {name} is narrowed twice, to {found[name]} too; keep one")
         else:
             found[name] = text
     return found
+
+
+def _space_problems(space: Space, read: _Reader) -> bool:
+    """Whether the space itself is wrong; what its functions return is tried on its defaults and a few draws."""
+    before = len(read.problems)
+    step, where = "", f"{space.path}:1:"
+    try:
+        data = describe(space.dataset)
+        step = "sample"
+        names = declared_names(space)
+        for hp in (Defaults(), *(RandomDraws(seed) for seed in range(4))):
+            step = "sample"
+            config = space.sample(hp)
+            if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
+                raise TypeError(f"it returned {config!r:.60}, not a dict by hyperparameter name")
+            canonical(config)
+            step = "params"
+            if not isinstance(count := space.params(config, data), int):
+                raise TypeError(f"it returned {count!r:.60}, not a whole number")
+            step = "multiply_adds"
+            space.multiply_adds(config, data)
+            step = "recipe"
+            if not isinstance(recipe := space.recipe(config), Recipe):
+                raise TypeError(f"it returned {recipe!r:.60}, not a Recipe")
+    except Exception as error:
+        read.problems.append(_in_space(space, step, error) if step else str(error))
+        return True
+    if space.direction not in ("maximize", "minimize"):
+        read.problems.append(f"{where} direction={space.direction!r}: choose maximize or minimize")
+    if min(space.epochs, space.trials) < 1:
+        read.problems.append(f"{where} epochs={space.epochs}, trials={space.trials}: both must be 1 or more")
+    for baseline in space.baselines:
+        unknown = sorted(set(baseline.config) - names)
+        if unknown:
+            read.problems.append(f"{where} baseline {baseline.name} names {', '.join(unknown)}, which is never drawn")
+    unknown = sorted(set(space.columns) - names)
+    if unknown:
+        read.problems.append(f"{where} columns name {', '.join(unknown)}, which is never drawn")
+    return len(read.problems) > before
 
 
 def _check_narrowings(space: Space, narrowings: Mapping[str, str], read: _Reader) -> None:

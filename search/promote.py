@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import optuna
 
 from search import figures, report, weights
@@ -9,6 +11,8 @@ from search.errors import InputError
 from search.settings import Settings, masked
 from spaces import find
 from spaces._hp import show
+
+MODEL_NAME = re.compile(r"[\w .-]{1,200}")
 
 
 def promote(name: str, number: int | None, model: str | None, settings: Settings, as_json: bool) -> None:
@@ -21,6 +25,8 @@ def promote(name: str, number: int | None, model: str | None, settings: Settings
     place = probe.problem(settings.tracking_uri)
     if place:
         raise InputError(place)
+    if model is not None and not MODEL_NAME.fullmatch(model):
+        raise InputError(f"--model {model}: use letters, digits, spaces, dots, dashes and underscores")
     study = report.load(name, settings)
     trial = _chosen(study, number)
     plan, attrs = study.user_attrs["plan"], trial.user_attrs
@@ -68,7 +74,7 @@ def promote(name: str, number: int | None, model: str | None, settings: Settings
     )
     print(
         f"load it: mlflow.keras.load_model('models:/{version.name}@champion') with MLFLOW_TRACKING_URI="
-        f"{masked(settings.tracking_uri)}"
+        f"{settings.pages or masked(settings.tracking_uri)}"
     )
     return None
 

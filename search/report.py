@@ -209,7 +209,10 @@ def status(name: str | None, settings: Settings, as_json: bool) -> None:
     )
     if standing["best"]:
         print(f"best: trial {standing['best']['trial']}, {standing['best']['value']:.4f}")
-    print(f"run by {standing['owner']}" if standing["owner"] else f"not running; go on: python -m search resume {name}")
+    if standing["owner"]:
+        print(f"run by {standing['owner']}")
+    elif standing["done"] < standing["total"]:
+        print(f"not running; go on: python -m search resume {name}")
 
 
 def _owner(name: str, settings: Settings) -> str | None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from tracking.probe import masked
+
 STORE_HINT = "give a SQLAlchemy address like sqlite:///study.db or postgresql+psycopg://user@host/optuna"
 
 
@@ -23,6 +25,7 @@ class Settings:
     storage: str
     tracking_uri: str
     data: Path | None
+    pages: str | None = None  # where people see MLflow, where that is not the tracking URI
 
     @property
     def cache(self) -> Path:
@@ -42,14 +45,6 @@ class Settings:
         return f"Settings(home={self.home}, storage={masked(self.storage)}, tracking_uri={masked(self.tracking_uri)})"
 
 
-def masked(address: str) -> str:
-    """An address with its password hidden."""
-    try:
-        return make_url(address).render_as_string(hide_password=True)
-    except ArgumentError:
-        return address
-
-
 def resolve(
     *,
     home: str | None = None,
@@ -59,19 +54,27 @@ def resolve(
 ) -> Settings:
     """Settings from flags, then the environment, then the home folder (default ~/.keras-search)."""
     env = os.environ if environment is None else environment
-    folder = Path(home or env.get("SEARCH_HOME") or Path.home() / ".keras-search").expanduser().absolute()
+    folder = _expanded(home or env.get("SEARCH_HOME") or "~/.keras-search")
     data = env.get("SEARCH_DATA")
     return Settings(
         home=folder,
         storage=storage or env.get("SEARCH_STORAGE") or f"sqlite:///{folder / 'study.db'}",
         tracking_uri=tracking_uri or env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}",
-        data=Path(data).expanduser().absolute() if data else None,
+        data=_expanded(data) if data else None,
+        pages=env.get("SEARCH_UI_URL"),
     )
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:  # ~somebody who is not there
+        return Path(path).absolute()
 
 
 def problems(settings: Settings) -> list[str]:
     """What keeps these places from being used, one line each."""
-    found = [_home_problem(settings.home), _storage_problem(settings.storage)]
+    found = [_home_problem(settings.home), _storage_problem(settings.storage, settings.home)]
     if settings.data is not None and not settings.data.is_dir():
         found.append(f"SEARCH_DATA={settings.data}: no such folder; create it or unset SEARCH_DATA")
     return [problem for problem in found if problem]
@@ -88,22 +91,26 @@ def _home_problem(home: Path) -> str | None:
         return f"home {home}: cannot be written ({error.strerror or error}); choose another with --home or SEARCH_HOME"
 
 
-def _storage_problem(storage: str) -> str | None:
+def _storage_problem(storage: str, home: Path) -> str | None:
     try:
         url = make_url(storage)
         dialect = url.get_dialect()
-    except ArgumentError:
-        return f"--storage {storage}: not an address; {STORE_HINT}"
+    except (ArgumentError, ValueError):
+        shown = (
+            masked(storage) if "://" in storage else f"***@{storage.rpartition('@')[2]}" if "@" in storage else storage
+        )
+        return f"--storage {shown}: not an address; {STORE_HINT}"
     except ModuleNotFoundError as error:
         return f"--storage {masked(storage)}: needs {error.name}; pip install -c constraints.txt -e '.[postgres]'"
     except Exception:
         return f"--storage {masked(storage)}: unknown kind of store; {STORE_HINT}"
     if url.get_backend_name() != "sqlite":
         return _server_problem(storage, dialect.name)
+    if url.database in (None, "", ":memory:"):
+        return f"--storage {storage}: a store in memory forgets the study; {STORE_HINT}"
     path = Path(url.database or "")
     if not path.is_file():
-        folder_problem = None if path.parent.exists() else _home_problem(path.parent)
-        return f"--storage {storage}: its folder cannot be written" if folder_problem else None
+        return None if path.parent.is_dir() or path.parent == home else f"--storage {storage}: no folder {path.parent}"
     try:
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
             rows = connection.execute("select name from sqlite_master where type='table'").fetchall()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from search.errors import StudyBusy
 from search.trial.spec import TrialSpec
@@ -33,28 +33,42 @@ def append(folder: Path, event: dict[str, Any]) -> float:
     """Add one event to a trial's events.jsonl; it is on disk when this returns its time (seconds since 1970)."""
     folder.mkdir(parents=True, exist_ok=True)
     now = time.time()
-    with (folder / "events.jsonl").open("a") as file:
-        file.write(json.dumps({"time": now, **event}) + "\n")
+    line = json.dumps({"time": now, **event}).encode() + b"\n"
+    with (folder / "events.jsonl").open("ab+") as file:
+        if file.tell() and not _ends_in_newline(file):
+            line = b"\n" + line  # a torn line must not swallow the next
+        file.write(line)
         file.flush()
         os.fsync(file.fileno())
     return now
 
 
+def _ends_in_newline(file: IO[bytes]) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
+
+
 def events(folder: Path) -> list[dict[str, Any]]:
-    """A trial's events in order; a torn last line is left out."""
+    """A trial's events in order; torn lines are left out."""
     path, found = folder / "events.jsonl", []
-    for line in path.read_text().splitlines() if path.is_file() else []:
+    for line in path.read_text(errors="replace").splitlines() if path.is_file() else []:
         try:
-            found.append(json.loads(line))
+            event = json.loads(line)
         except ValueError:
-            break
+            continue
+        if isinstance(event, dict) and "event" in event:
+            found.append(event)
     return found
 
 
 def epochs(folder: Path) -> list[dict[str, Any]]:
     """A trial's epoch events, one an epoch, in order."""
-    by_epoch = {e["epoch"]: e for e in events(folder) if e["event"] == "epoch"}
-    return [by_epoch[number] for number in sorted(by_epoch)]
+    by_epoch: dict[int, dict[str, Any]] = {}
+    for event in events(folder):
+        if event["event"] == "epoch":
+            by_epoch.setdefault(event["epoch"], event)
+    # Only without a gap: what lies behind a lost epoch is trained again.
+    return [by_epoch[number] for number in range(len(by_epoch)) if all(n in by_epoch for n in range(number + 1))]
 
 
 def remove_weights(folder: Path) -> None:

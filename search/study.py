@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import figures, store, weights
+from search import figures, mirror, store, weights
 from search.console import Progress, Row, Screen
 from search.engines import optuna as engine
 from search.engines.pruners import PRUNERS
@@ -26,7 +26,7 @@ from search.errors import FAILED, INTERRUPTED, OK, InputError, SearchError
 from search.executors.devices import Slot
 from search.executors.local import Died, LocalExecutor
 from search.plan import Plan, check_identity, describe_plan
-from search.reconcile import MIRRORED, REASON, RUN_ID, STATUS, reconcile, replay_metrics
+from search.reconcile import MIRRORED, REASON, RUN_ID, reconcile
 from search.settings import Settings
 from search.trial.schedule import best_epoch
 from search.trial.spec import TrialSpec
@@ -34,7 +34,6 @@ from search.weights import Kept
 from spaces import Baseline, Space, find
 from spaces._find import line_of
 from spaces.datasets import DataSpec, describe, prepare
-from tracking.figures import learning_curves
 from tracking.provenance import Provenance, collect
 from tracking.runs import DatasetInfo, Tracker
 
@@ -67,6 +66,7 @@ class Active:
     spec: TrialSpec
     slot: Slot
     history: list[dict[str, float]] = field(default_factory=list)
+    mirrored: set[int] = field(default_factory=set)  # epochs MLflow had before this attempt
 
 
 def run(plan: Plan, settings: Settings, *, quiet: bool = False) -> Outcome:
@@ -89,16 +89,19 @@ def run(plan: Plan, settings: Settings, *, quiet: bool = False) -> Outcome:
     data_folder = prepare(
         space.dataset, cache=settings.cache, data=settings.data, progress=screen.console.is_terminal, say=screen.say
     )
-    study = open_study(plan, space, settings)
     folder = settings.study_folder(plan.study)
     executor = LocalExecutor(
         plan.slots, folder, backend=plan.backend, max_trials=plan.worker_trials, max_memory=plan.worker_memory
     )
-    with store.owned(folder, plan.study), executor, _signals() as interrupt:
-        session = Session(plan, space, settings, study, folder, data_folder, executor, screen, interrupt)
-        with screen:
-            session.story()
-        return session.finish()
+    with store.owned(folder, plan.study):
+        tracker = Tracker(settings.tracking_uri, space.name, settings.artifacts)
+        study = open_study(plan, space, settings)
+        with executor, _signals() as interrupt:
+            session = Session(plan, space, study, folder, data_folder, executor, tracker, screen, interrupt)
+            with screen:
+                session.story()
+            interrupt.armed = False  # what is left takes seconds and must not be torn
+            return session.finish()
 
 
 def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
@@ -115,6 +118,11 @@ def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
         raise InputError(f"study {plan.study!r} was not made by this program; choose another name with --study")
     if stored is not None:
         check_identity(plan, stored)
+    begun = len(engine.counted(study.get_trials(deepcopy=False)))
+    if plan.trials < begun:
+        raise InputError(
+            f"--trials {plan.trials}: study {plan.study!r} has {begun} trials already; give {begun} or more"
+        )
     study.set_user_attr("plan", json.loads(json.dumps((stored or {}) | plan.to_json())))
     return study
 
@@ -124,10 +132,11 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.count = 0
+        self.armed = True
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
-        if self.count > 1:
+        if self.armed and self.count > 1:
             raise KeyboardInterrupt
 
 
@@ -153,18 +162,18 @@ class Session:
         self,
         plan: Plan,
         space: Space,
-        settings: Settings,
         study: optuna.Study,
         folder: Path,
         data_folder: Path,
         executor: LocalExecutor,
+        tracker: Tracker,
         screen: Screen,
         interrupt: Interrupt,
     ) -> None:
         self.plan, self.space, self.study, self.folder = plan, space, study, folder
         self.data_folder, self.executor, self.screen, self.interrupt = data_folder, executor, screen, interrupt
         self.data: DataSpec = describe(space.dataset)
-        self.tracker = Tracker(settings.tracking_uri, space.name, settings.artifacts)
+        self.tracker = tracker
         self.provenance: Provenance = collect(Path.cwd())
         self.active: dict[int, Active] = {}
         self.waiting: list[FrozenTrial] = []
@@ -183,7 +192,9 @@ class Session:
         """Everything between opening the study and drawing its pictures."""
         try:
             self.run_id = self._study_run()
-            self.waiting = reconcile(self.study, self.folder, self.tracker, self.screen.say)
+            self.waiting = reconcile(
+                self.study, self.folder, self.tracker, self.space, describe=self._describe, say=self.screen.say
+            )
             self._count_what_is_done()
             while True:
                 self._look_at_the_clock()
@@ -199,7 +210,8 @@ class Session:
             self.reason = "interrupted"
             self._kill()
         except BaseException:
-            self._kill()
+            with contextlib.suppress(Exception):  # the study store itself may be what failed
+                self._kill()
             if self.run_id:
                 self.tracker.finish(self.run_id, "FAILED", {"search.reason": "the coordinator failed"})
             self.tracker.close(timeout=30)
@@ -297,6 +309,7 @@ class Session:
         trial.set_user_attr("attempts", attempt)
         trial.set_user_attr("state", "running")
         folder = store.trial_folder(self.folder, frozen.number)
+        recorded = store.epochs(folder)
         spec = TrialSpec(
             study=self.plan.study,
             number=frozen.number,
@@ -316,13 +329,20 @@ class Session:
             direction=self.space.direction,
             precision=self.plan.precision,
             folder=str(folder),
+            recorded=len(recorded),
         )
-        run_id = self._trial_run(trial, frozen, spec, slot)
-        recorded = store.epochs(folder)
+        run_id, mirrored = self._trial_run(trial, frozen, spec, slot)
+        for event in recorded:  # killed between writing it down and reporting it
+            if event["epoch"] + 1 not in frozen.intermediate_values:
+                trial.report(event["metrics"][self.space.metric], event["epoch"] + 1)
         store.write_spec(spec)
         store.append(folder, {"event": "attempt", "attempt": attempt, "slot": slot.device})
-        self.active[frozen.number] = Active(trial, run_id, spec, slot, [e["metrics"] for e in recorded])
-        row = Row(frozen.number, spec.config, spec.epochs, note=attrs.get("baseline", ""), epoch=len(recorded))
+        history = [e["metrics"] for e in recorded]
+        self.active[frozen.number] = Active(trial, run_id, spec, slot, history, mirrored)
+        best = history[best_epoch(history, spec.metric, spec.direction)][spec.metric] if history else None
+        row = Row(
+            frozen.number, spec.config, spec.epochs, note=attrs.get("baseline", ""), epoch=len(history), value=best
+        )
         self.screen.started(row)
         self.executor.submit(slot, spec)
 
@@ -346,8 +366,13 @@ class Session:
     def _on_started(self, active: Active, message: dict[str, Any]) -> None:
         for note in message["notes"]:
             self.screen.step(f"trial {active.spec.number}: {note}")
-        if active.spec.attempt == 1:
-            self.tracker.log_text(active.run_id, "model_summary.txt", message["summary"])
+        self.tracker.log_text(active.run_id, "model_summary.txt", message["summary"])
+        counted = self.space.params(active.spec.config, self.data)
+        if message["parameters"] != counted:
+            self.screen.say(
+                f"trial {active.spec.number}: Keras counts {message['parameters']:,} parameters, the space's params() "
+                f"{counted:,}; limits and reports go by the latter: mend it"
+            )
         self.tracker.set_tags(active.run_id, {"search.data.split": message["data_digest"]})
 
     # ---- report
@@ -356,10 +381,11 @@ class Session:
         """Keep an epoch, then say whether its trial goes on: go, prune or stop."""
         number, epoch, metrics = active.spec.number, message["epoch"], message["metrics"]
         if epoch < len(active.history):
-            return "go"  # trained again since its checkpoint; it is recorded already
+            return "stop" if self.reason else "go"  # trained again since its checkpoint; it is recorded already
         recorded = store.append(active.spec.path, {"event": "epoch", "epoch": epoch, "metrics": metrics})
         active.history.append(metrics)
-        self.tracker.log_epoch(active.run_id, epoch, metrics, int(recorded * 1000))
+        if epoch not in active.mirrored:
+            self.tracker.log_epoch(active.run_id, epoch, metrics, int(recorded * 1000))
         value = metrics[self.space.metric]
         # A step is epochs trained, so that a rung of 3 means three epochs.
         active.trial.report(value, epoch + 1)
@@ -390,7 +416,7 @@ class Session:
         else:
             self.study.tell(active.trial, message["value"])
         self.failures = 0
-        self._finish_run(active, TrialState.PRUNED if pruned else TrialState.COMPLETE, reason, message["best_epoch"])
+        self._finish_run(active, TrialState.PRUNED if pruned else TrialState.COMPLETE, reason)
         self._leave(active, message["state"], f"best epoch {message['best_epoch'] + 1}")
         (active.spec.path / "checkpoint.npz").unlink(missing_ok=True)
         assert number not in self.active
@@ -408,30 +434,17 @@ class Session:
         active.trial.set_user_attr("error", error)
         self.study.tell(active.trial, state=TrialState.FAIL)
         self.tracker.set_tags(active.run_id, {"search.trial.error": error})
-        self._finish_run(active, TrialState.FAIL, reason, None)
+        self._finish_run(active, TrialState.FAIL, reason)
         self._leave(active, "failed", f"{reason}: {error}")
         store.remove_weights(active.spec.path)
         self.failures += 1
         if self.failures >= MAX_FAILURES and not self.reason:
             self.reason = f"{self.failures} trials in a row failed, the last with: {error}"
 
-    def _finish_run(self, active: Active, state: TrialState, reason: str, best: int | None) -> None:
-        history = active.history
+    def _finish_run(self, active: Active, state: TrialState, reason: str) -> None:
         store.append(active.spec.path, {"event": "finished", "state": state.name, "reason": reason})
-        if history:
-            best = best_epoch(history, self.space.metric, self.space.direction) if best is None else best
-            picture = learning_curves(history, f"{self.plan.study}, trial {active.spec.number}")
-            self.tracker.log_bytes(active.run_id, "learning_curves.png", picture)
-            self.tracker.log_epoch(
-                active.run_id,
-                best,
-                {f"best_{self.space.metric}": history[best][self.space.metric]},
-                int(time.time() * 1000),
-            )
-        tags = {"search.trial.state": state.name} | ({"search.trial.reason": reason} if reason else {})
-        if best is not None:
-            tags["search.trial.best_epoch"] = str(best)
-        self.tracker.finish(active.run_id, STATUS[state], tags)
+        title = f"{self.plan.study}, trial {active.spec.number}"
+        mirror.end(self.tracker, active.run_id, active.spec.path, self.space, title=title, state=state, reason=reason)
 
     def _leave(self, active: Active, state: str, note: str) -> None:
         del self.active[active.spec.number]
@@ -510,62 +523,66 @@ class Session:
             **({"mlflow.source.git.branch": branch} if branch else {}),
         }
 
-    def _trial_run(self, trial: optuna.Trial, frozen: FrozenTrial, spec: TrialSpec, slot: Slot) -> str:
-        """The trial's MLflow run, the same for every attempt, stored in the trial before training."""
+    def _trial_run(self, trial: optuna.Trial, frozen: FrozenTrial, spec: TrialSpec, slot: Slot) -> tuple[str, set[int]]:
+        """The trial's MLflow run, the same for every attempt, stored before training; and the epochs it has."""
+        here = {
+            "search.trial.attempts": str(spec.attempt),
+            "search.trial.state": "RUNNING",
+            "search.device": slot.device,
+            "search.backend": self.plan.backend,
+        }
         known = frozen.user_attrs.get(RUN_ID) or (
             self.tracker.find_trial(self.run_id, frozen.number) if spec.attempt > 1 else None
         )
-        if known:
-            if RUN_ID not in frozen.user_attrs:
-                trial.set_user_attr(RUN_ID, known)
-            replay_metrics(known, spec.path, self.tracker)
-            self.tracker.reopen(known)
-            self.tracker.set_tags(
-                known,
-                {
-                    "search.trial.attempts": str(spec.attempt),
-                    "search.trial.state": "RUNNING",
-                    "search.device": slot.device,
-                },
-            )
-            return str(known)
-        attrs = frozen.user_attrs
-        baseline = attrs.get("baseline")
-        params = spec.config | {
-            "epochs": spec.epochs,
-            "parameters": attrs["parameters"],
-            "seed": spec.seed,
-            "precision": spec.precision,
-            "train_images": self.plan.train_limit or self.data.train_size - self.data.validation_size,
-            "validation_images": self.plan.validation_limit or self.data.validation_size,
-        }
-        if spec.milestones:
-            params |= {"milestone_epochs": ",".join(map(str, spec.milestones))}
-        tags = self._common_tags() | {
-            "search.kind": "trial",
-            "search.trial.number": str(spec.number),
-            "search.trial.attempts": str(spec.attempt),
-            "search.trial.state": "RUNNING",
-            "search.config.hash": spec.config_hash,
-            "search.seed": str(spec.seed),
-            "search.device": slot.device,
-            "search.backend": self.plan.backend,
-            **({"search.baseline": baseline} if baseline else {}),
-        }
-        run_id = self.tracker.start_trial(
+        baseline = frozen.user_attrs.get("baseline")
+        run_id = known or self.tracker.start_trial(
             self.run_id,
-            name=f"trial {spec.number}" + (f" ({baseline})" if baseline else ""),
-            params=params,
-            tags=tags,
-            dataset=self._dataset_info(),
+            name=f"trial {frozen.number}" + (f" ({baseline})" if baseline else ""),
+            params={},
+            tags=self._trial_tags(frozen) | here,
+            dataset=None,
         )
-        trial.set_user_attr(RUN_ID, run_id)
-        self.tracker.log_text(run_id, "config.json", json.dumps(spec.config, indent=2, sort_keys=True) + "\n")
-        self._log_provenance(
+        if RUN_ID not in frozen.user_attrs:
+            trial.set_user_attr(RUN_ID, run_id)
+        self._describe(frozen, run_id)
+        if known is None:
+            return run_id, set()
+        self.tracker.reopen(run_id)
+        self.tracker.set_tags(run_id, here)
+        return run_id, mirror.epochs(self.tracker, run_id, spec.path)
+
+    def _describe(self, frozen: FrozenTrial, run_id: str) -> None:
+        """Send what a trial's run says of it beside its epochs; the same again changes nothing."""
+        attrs = frozen.user_attrs
+        milestones = {"milestone_epochs": ",".join(map(str, attrs["milestones"]))} if attrs.get("milestones") else {}
+        config = attrs["config"]
+        self.tracker.set_params(
             run_id,
-            {"trial": spec.seed, "study": self.plan.seed, "split": DATA_SEED, "proposal": attrs.get("asked.seed")},
+            config
+            | {
+                "epochs": attrs["epochs"],
+                "parameters": attrs["parameters"],
+                "seed": attrs["seed"],
+                "precision": self.plan.precision,
+                "train_images": self.plan.train_limit or self.data.train_size - self.data.validation_size,
+                "validation_images": self.plan.validation_limit or self.data.validation_size,
+            }
+            | milestones,
         )
-        return run_id
+        self.tracker.log_dataset(run_id, self._dataset_info())
+        self.tracker.log_text(run_id, "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
+        seeds = {"trial": attrs["seed"], "study": self.plan.seed, "split": DATA_SEED, "proposal": attrs["asked.seed"]}
+        self._log_provenance(run_id, seeds)
+
+    def _trial_tags(self, frozen: FrozenTrial) -> dict[str, str]:
+        attrs = frozen.user_attrs
+        return self._common_tags() | {
+            "search.kind": "trial",
+            "search.trial.number": str(frozen.number),
+            "search.config.hash": attrs["config.hash"],
+            "search.seed": str(attrs["seed"]),
+            **({"search.baseline": attrs["baseline"]} if "baseline" in attrs else {}),
+        }
 
     def _dataset_info(self) -> DatasetInfo:
         data, plan = self.data, self.plan
@@ -655,7 +672,11 @@ class Session:
         status = "FAILED" if failed else ("KILLED" if self.reason == "interrupted" else "FINISHED")
         self.tracker.finish(self.run_id, status, tags)
         self._flush()
-        code = INTERRUPTED if self.reason == "interrupted" else (FAILED if failed or (not best and trials) else OK)
+        code = (
+            INTERRUPTED
+            if self.reason == "interrupted"
+            else (FAILED if failed or not (best or counts["paused"]) else OK)
+        )
         return Outcome(
             self.plan.study,
             self.tracker.experiment_id,

@@ -17,7 +17,7 @@ from search import report
 from search.errors import FAILED, INTERRUPTED, OK, InputError, SearchError
 from search.settings import Settings, masked
 from spaces import find
-from tracking import server
+from tracking import probe, server
 
 START_LIMIT = 90.0  # seconds
 
@@ -29,7 +29,7 @@ def serve(settings: Settings, host: str, port: int, study: str | None, browser: 
     """
     attrs = report.load(study, settings).user_attrs if study else {}
     if settings.tracking_uri.startswith(("http://", "https://")):
-        return _open(_url(settings.tracking_uri.rstrip("/"), attrs), browser)
+        return _open(_url((settings.pages or settings.tracking_uri).rstrip("/"), attrs), browser)
     _check(settings, host, port)
     argv, extra = server.command(settings.tracking_uri, artifact_root=settings.artifacts, host=host, port=port)
     process = subprocess.Popen(argv, env=os.environ | extra, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -53,10 +53,17 @@ def _check(settings: Settings, host: str, port: int) -> None:
         raise InputError(
             f"nothing recorded yet in {masked(settings.tracking_uri)}; start: python -m search run cnn_digits"
         )
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    place = probe.problem(settings.tracking_uri)
+    if place:
+        raise InputError(place)
+    try:
+        family = socket.getaddrinfo(host, port)[0][0]
+    except OSError as error:
+        raise InputError(f"--host {host}: not an address of this machine ({error.strerror})") from None
+    with socket.socket(family) as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            taken.bind((host, port))
         except OSError as error:
             raise InputError(
                 f"--port {port}: cannot listen on {host}:{port} ({error.strerror}); choose another --port"

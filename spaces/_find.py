@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.util
 import sys
@@ -48,8 +49,9 @@ def _load(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is the command's own
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
         sys.modules.pop(module_name, None)
         raise BrokenSpace(f"{path}:{line_of(error, path)}: {type(error).__name__}: {error}".splitlines()[0]) from error
     return module

@@ -229,6 +229,8 @@ class HyperParameters:
         """One of `values`."""
         if not values:
             raise SpaceError(f"hp.Choice({name!r}) has no values; give at least one")
+        if not all(isinstance(value, (bool, int, float, str, type(None))) for value in values):
+            raise SpaceError(f"hp.Choice({name!r}): {values!r} holds more than numbers, strings, booleans and None")
         parameter = Parameter(name, "choice", choices=tuple(values), default=values[0] if default is None else default)
         return self._register(parameter, parent_name, parent_values)
 

@@ -21,6 +21,7 @@ HOMES = {
         "search/report.py",
         "search/promote.py",
         "search/weights.py",
+        "search/mirror.py",
     ),
     "keras": ("search/trial/", "spaces/", "tracking/packaging.py"),
     "tensorflow": ("search/trial/",),

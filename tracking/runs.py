@@ -74,8 +74,7 @@ class Tracker:
             known=lambda: None if number is None else self._child(study_run_id, str(number)),
         )
         if dataset is not None:
-            source = dataset_input(dataset)
-            self.outbox.put(run_id, lambda: self._client.log_inputs(run_id, [source]), what=f"dataset {dataset.name!r}")
+            self.log_dataset(run_id, dataset)
         return run_id
 
     def find_trial(self, study_run_id: str, number: int) -> str | None:
@@ -101,6 +100,11 @@ class Tracker:
     def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Set tags; a later value replaces an earlier one."""
         self.outbox.put_batch(run_id, tags=tags_of(tags))
+
+    def log_dataset(self, run_id: str, dataset: DatasetInfo) -> None:
+        """Log what a run trains on; the same again changes nothing."""
+        source = dataset_input(dataset)
+        self.outbox.put(run_id, lambda: self._client.log_inputs(run_id, [source]), what=f"dataset {dataset.name!r}")
 
     def log_epoch(self, run_id: str, step: int, metrics: Mapping[str, float], timestamp_ms: int) -> None:
         """Log one epoch's metrics in one request. The same again (also its time) changes nothing."""

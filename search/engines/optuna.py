@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, cast
 
 import optuna
@@ -85,11 +87,17 @@ def derive(seed: int, *parts: object) -> int:
 
 def storage(address: str) -> optuna.storages.BaseStorage:
     """The study store at a SQLAlchemy address. Raises StoreError where it cannot be opened."""
-    try:
-        return optuna.storages.RDBStorage(address, engine_kwargs={"pool_pre_ping": True})
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise StoreError(f"study store {masked(address)} cannot be opened: {reason}") from error
+    for last in (False, False, False, True):
+        try:
+            return optuna.storages.RDBStorage(address, engine_kwargs={"pool_pre_ping": True})
+        except Exception as error:
+            # Two processes that make the tables at the same time: one of them fails, and finds them made.
+            cause = error.__cause__ or error
+            if last or type(cause).__name__ not in ("IntegrityError", "OperationalError"):
+                reason = str(getattr(cause, "orig", cause)).splitlines()[0]
+                raise StoreError(f"study store {masked(address)} cannot be opened: {reason}") from error
+            time.sleep(0.5)
+    raise AssertionError("unreachable")
 
 
 def open_study(
@@ -179,4 +187,4 @@ def counted(trials: list[FrozenTrial]) -> list[FrozenTrial]:
 def studies(store: optuna.storages.BaseStorage) -> list[optuna.study.StudySummary]:
     """Every study of a store, newest last."""
     found = optuna.study.get_all_study_summaries(storage=store)
-    return sorted(found, key=lambda s: (s.datetime_start is not None, s.datetime_start))
+    return sorted(found, key=lambda s: s.datetime_start or datetime.max)

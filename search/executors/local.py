@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from search.errors import ExecutorError
 from search.executors.devices import Slot
 from search.trial.spec import TrialSpec, decode, encode
 
+SECRET = re.compile("PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIAL|ACCESS_KEY|API_KEY")
 START_LIMIT = 240.0  # seconds for a worker to import Keras
 END_LIMIT = 10.0  # seconds for an idle worker to end by itself
 
@@ -104,17 +106,7 @@ class LocalExecutor:
 
     def _environment(self, slot: Slot) -> dict[str, str]:
         threads = str(len(slot.cores))
-        secrets = (
-            "MLFLOW_TRACKING_PASSWORD",
-            "MLFLOW_TRACKING_TOKEN",
-            "MLFLOW_TRACKING_USERNAME",
-            "SEARCH_STORAGE",
-            "MLFLOW_TRACKING_URI",
-            "AWS_SECRET_ACCESS_KEY",
-            "AWS_ACCESS_KEY_ID",
-            "POSTGRES_PASSWORD",
-        )
-        inherited = {name: value for name, value in os.environ.items() if name not in secrets}
+        inherited = {name: value for name, value in os.environ.items() if not _is_secret(name, value)}
         visible = {"CUDA_VISIBLE_DEVICES": "" if slot.gpu is None else str(slot.gpu)}
         return (
             inherited
@@ -220,6 +212,13 @@ class LocalExecutor:
         for worker in self._workers.values():
             self._end(worker)
         self._workers.clear()
+
+
+def _is_secret(name: str, value: str) -> bool:
+    """Whether a worker has no business with this variable: stores, credentials, addresses with a password."""
+    if name.startswith(("MLFLOW_", "PG", "POSTGRES_", "AWS_", "AZURE_")) or name == "SEARCH_STORAGE":
+        return True
+    return bool(SECRET.search(name.upper())) or "@" in value.partition("://")[2].partition("/")[0]
 
 
 def _last_line(log: Path) -> str:

@@ -69,8 +69,14 @@ def run_trial(spec: TrialSpec, tell: Tell, ask: Ask, meter: Meter) -> None:
     except NotANumber as error:
         tell({"event": "failed", "reason": "nan", "error": str(error)})
     except Exception as error:
-        where = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
-        tell({"event": "failed", "reason": "error", "error": where, "traceback": traceback.format_exc()})
+        tell({"event": "failed", "reason": "error", "error": _first_words(error), "traceback": traceback.format_exc()})
+
+
+def _first_words(error: Exception) -> str:
+    """The first line of an error that says something: TensorFlow's first says only that there was one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:3]) if lines and lines[0].endswith(":") else (lines[0] if lines else "")
+    return f"{type(error).__name__}: {text}"[:500]
 
 
 def _restored(training: Any, spec: TrialSpec) -> list[str]:
@@ -78,7 +84,7 @@ def _restored(training: Any, spec: TrialSpec) -> list[str]:
     if not checkpoint.is_file():
         return []
     try:
-        training.restore(checkpoint)
+        training.restore(checkpoint, most_epochs=spec.recorded)
     except Exception as error:
         return [f"the checkpoint cannot be used ({error}); trained from the start"]
     return [f"goes on from its checkpoint after {len(training.history)} epochs"]
@@ -93,17 +99,13 @@ def _epochs(training: Any, spec: TrialSpec, ask: Ask, meter: Meter) -> str:
             return "early"
         number = len(training.history)
         record = training.epoch() | meter.read()
+        verdict = ask({"event": "epoch", "epoch": number, "metrics": record})["do"]
+        # Only now: a checkpoint must never be ahead of what the coordinator has on disk.
         now = time.perf_counter()
-        if cost <= CHECKPOINT_SHARE * (now - saved_at):
+        if verdict == "stop" or (verdict == "go" and cost <= CHECKPOINT_SHARE * (now - saved_at)):
             training.save(checkpoint)
             saved_at = time.perf_counter()
             cost = saved_at - now
-            fresh = True
-        else:
-            fresh = False
-        verdict = ask({"event": "epoch", "epoch": number, "metrics": record})["do"]
-        if verdict == "stop" and not fresh:
-            training.save(checkpoint)
         if verdict != "go":
             return str(verdict)
     return "all"

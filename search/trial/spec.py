@@ -14,7 +14,8 @@ class TrialSpec:
 
     `epochs` is the most it trains; `milestones` are epochs from 0 that replace the recipe's shares;
     `patience` None means the recipe's, 0 means never stop early. `folder` is the trial's own, where the
-    checkpoint and the finished model stand. `seed` fixes weights, sample order, dropout and augmentation.
+    checkpoint and the finished model stand; `recorded` is how many of its epochs the coordinator has on disk. `seed`
+    fixes weights, sample order, dropout and augmentation.
     """
 
     study: str
@@ -35,6 +36,7 @@ class TrialSpec:
     direction: str
     precision: str
     folder: str
+    recorded: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""

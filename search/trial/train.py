@@ -112,11 +112,14 @@ class Training:
             os.fsync(file.fileno())
         aside.replace(path)
 
-    def restore(self, path: Path) -> None:
-        """Go on from a checkpoint. Raises ValueError where it does not fit this trial."""
+    def restore(self, path: Path, most_epochs: int) -> None:
+        """Go on from a checkpoint of at most `most_epochs`. Raises ValueError where it does not fit this trial."""
         with np.load(path, allow_pickle=False) as stored:
             if stored["config"].tobytes().decode() != self.spec.config_hash:
                 raise ValueError(f"{path} belongs to another configuration")
+            history = json.loads(stored["history"].tobytes())
+            if len(history) > most_epochs:
+                raise ValueError(f"{path} is {len(history) - most_epochs} epochs ahead of what was recorded")
             variables = self._variables()
             names = sorted(name for name in stored.files if name[0] == "v")
             if len(names) != len(variables):
@@ -124,7 +127,7 @@ class Training:
             for variable, name in zip(variables, names, strict=True):
                 variable.assign(stored[name])
             self.best = [stored[name] for name in sorted(n for n in stored.files if n[0] == "b")]
-            self.history = json.loads(stored["history"].tobytes())
+            self.history = history
 
 
 def epoch_order(seed: int, epoch: int, indices: np.ndarray, batch_size: int) -> np.ndarray:

@@ -77,6 +77,49 @@ def test_an_error_in_a_space_file_is_named_with_file_and_line(cli, tmp_path):
     refused(cli("run", "late.py"), f"late.py:{line}: sample() failed: ZeroDivisionError")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("    return dict(hp.values)\n", "    return None\n", "sample() failed"),
+        ("params=cnn.params", "params=lambda c, d: 'many'", "params() failed"),
+        ("recipe=recipe", "recipe=lambda c: None", "recipe() failed"),
+        ("epochs=8,\n    trials=12", "epochs=0,\n    trials=12", "epochs=0"),
+        ('columns=("conv_layers"', 'columns=("colour"', "columns name colour"),
+        ("config={\n", 'config={"colour": 1,\n', "baseline plain names colour"),
+        ('hp.Int("conv_layers", 1, 2)', 'hp.Choice("conv_layers", [(1, 1)])', "holds more than numbers"),
+        ('"""\n\nfrom __future__', '"""\nraise SystemExit(3)\nfrom __future__', "SyntaxError"),
+        ("def recipe", "raise SystemExit(3)\n\ndef recipe", "SystemExit"),
+    ],
+)
+def test_a_space_that_is_wrong_is_refused_before_anything_is_touched(cli, tmp_path, home, old, new, says):
+    text = find("cnn_digits").path.read_text()
+    assert old in text
+    (tmp_path / "wrong.py").write_text(text.replace(old, new, 1))
+    refused(cli("run", "wrong.py"), "wrong.py:", says)
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--storage", "sqlite://"),
+        ("--storage", "sqlite:////no/such/folder/x.db"),
+        ("--storage", "postgresql+psycopg://u:sekret@127.0.0.1:x/x"),
+        ("--storage", "postgresql+psycopg://127.0.0.1:9/x?password=sekret"),
+        ("--storage", "u:sekret@host"),
+        ("--tracking-uri", "http://user:sekret@127.0.0.1:9"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_named_without_its_password(cli, flag, value):
+    done = cli("run", "cnn_digits", flag, value)
+    refused(done)
+    assert "sekret" not in done.stderr + done.stdout
+
+
+def test_a_hyperparameter_narrowed_twice_is_refused(cli):
+    refused(cli("run", "cnn_digits", "filters=8", "filters=16"), "narrowed twice")
+
+
 def test_reading_commands_say_that_there_is_nothing_yet_and_make_nothing(cli, home):
     for command in (["list"], ["status"], ["show", "x"], ["best", "x"], ["resume", "x"], ["promote", "x"]):
         refused(cli(*command), "no study yet")

@@ -234,6 +234,61 @@ def test_ctrl_c_checkpoints_stops_and_resume_goes_on_as_the_same_trials(tmp_path
             assert t["run_id"] == before[t["trial"]]["run_id"]
         steps = [m.step for m in client(tmp_path).get_metric_history(t["run_id"], "loss")]
         assert steps == list(range(t["epochs"]))
+        assert len(children[t["trial"]].inputs.dataset_inputs) == 1
+    less = search(tmp_path, "resume", "s", "--trials", "2")
+    assert less.returncode == 2
+    assert "has 3 trials already" in less.stderr
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "torn events",
+        "checkpoint ahead",
+        *(pytest.param(d, marks=pytest.mark.long) for d in ("none", "no checkpoint", "torn checkpoint")),
+    ],
+)
+def test_a_killed_coordinator_loses_and_doubles_no_epoch(tmp_path, damage):
+    slow = ("filters=32", "conv_layers=2", "batch_size=16", "--epochs", "12", "--pruner", "none")
+    command = [
+        sys.executable,
+        "-m",
+        "search",
+        "run",
+        "cnn_digits",
+        *slow,
+        "--trials",
+        "1",
+        "--slots",
+        "1",
+        "--study",
+        "c",
+    ]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment(tmp_path / "home"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    folder = tmp_path / "home" / "studies" / "c"
+    wait_for(folder, epochs=4)
+    process.kill()
+    process.wait()
+    time.sleep(2)  # the worker notices and ends
+    events, checkpoint = folder / "trial-0000" / "events.jsonl", folder / "trial-0000" / "checkpoint.npz"
+    if damage == "torn events":
+        events.write_bytes(events.read_bytes()[:-30])
+    elif damage == "no checkpoint":
+        checkpoint.unlink(missing_ok=True)
+    elif damage == "torn checkpoint":
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-500])
+    elif damage == "checkpoint ahead":
+        events.write_bytes(b"".join(events.read_bytes().splitlines(keepends=True)[:2]))
+    ran = search(tmp_path, "resume", "c")
+    assert ran.returncode == 0, ran.stderr
+    (trial,) = trials(tmp_path, "c")
+    assert trial["state"] == "COMPLETE"
+    steps = [m.step for m in client(tmp_path).get_metric_history(trial["run_id"], "loss")]
+    assert steps == list(range(trial["epochs"]))
+    parent, children = runs(tmp_path, "c")
+    assert (parent.info.status, children[0].info.status) == ("FINISHED", "FINISHED")
 
 
 def test_a_worker_killed_in_the_middle_costs_nothing(tmp_path):
@@ -397,6 +452,7 @@ def test_hopeless_trials_are_stopped_early_and_are_killed_in_mlflow(tmp_path):
         assert children[t["trial"]].data.tags["search.trial.reason"] == "pruned"
 
 
+@pytest.mark.long
 def test_a_worker_is_replaced_after_its_trials(tmp_path):
     ran = search(
         tmp_path,

@@ -32,7 +32,7 @@ history = []
 for stop in stops:
     training = Training(space, spec, describe("digits"), arrays)
     if (folder / "c.npz").exists():
-        training.restore(folder / "c.npz")
+        training.restore(folder / "c.npz", most_epochs=stop)
     while len(training.history) < stop:
         training.epoch()
     training.save(folder / "c.npz")
