@@ -95,14 +95,17 @@ def set_champion(uri: str, model_name: str, version: str) -> str | None:
 @contextlib.contextmanager
 def _as_default(uri: str) -> Iterator[None]:
     """Make `uri` the process' own for a moment: MLflow's SQL registry looks up a models:/ source there only."""
+    # Not only the environment variable: an address that a caller gave to mlflow.set_tracking_uri comes before it.
+    from mlflow.tracking._tracking_service.utils import _use_tracking_uri
+
     name = "MLFLOW_TRACKING_URI"
     before = os.environ.get(name)
-    os.environ[name] = uri
     try:
-        yield
+        with _use_tracking_uri(uri):
+            yield
     finally:
         if before is None:
-            del os.environ[name]
+            os.environ.pop(name, None)
         else:
             os.environ[name] = before
 

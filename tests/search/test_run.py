@@ -36,6 +36,18 @@ def search(folder, *arguments, **extra):
     )
 
 
+def start(folder, *arguments):
+    """The same, running."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "search", *arguments],
+        cwd=folder,
+        env=environment(folder / "home"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def client(folder):
     from mlflow import MlflowClient
 
@@ -131,7 +143,10 @@ def test_the_weights_of_the_best_are_kept_and_load_and_the_rest_are_removed(done
     assert len(files) == 2
     assert not list((folder / "home" / "studies").rglob("*.npz")), "checkpoints of finished trials are gone"
     mlflow.set_tracking_uri(f"sqlite:///{folder}/home/mlflow.db")
-    loaded = mlflow.pyfunc.load_model(f"models:/{kept[0]['model_id']}")
+    try:
+        loaded = mlflow.pyfunc.load_model(f"models:/{kept[0]['model_id']}")
+    finally:
+        mlflow.set_tracking_uri(None)
     out = np.asarray(loaded.predict(np.zeros((3, 8, 8, 1), np.uint8)))
     assert out.shape == (3, 10)
     assert out.dtype == np.float32
@@ -189,28 +204,7 @@ def test_status_list_and_best_speak_of_the_study(done):
 
 def test_ctrl_c_checkpoints_stops_and_resume_goes_on_as_the_same_trials(tmp_path):
     slow = ("filters=32", "conv_layers=2", "batch_size=16", "--epochs", "40", "--pruner", "none")
-    command = [
-        sys.executable,
-        "-m",
-        "search",
-        "run",
-        "cnn_digits",
-        *slow,
-        "--trials",
-        "3",
-        "--slots",
-        "2",
-        "--study",
-        "s",
-    ]
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=environment(tmp_path / "home"),
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = start(tmp_path, "run", "cnn_digits", *slow, "--trials", "3", "--slots", "2", "--study", "s")
     wait_for(tmp_path / "home" / "studies" / "s", epochs=3)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
@@ -250,27 +244,11 @@ def test_ctrl_c_checkpoints_stops_and_resume_goes_on_as_the_same_trials(tmp_path
 )
 def test_a_killed_coordinator_loses_and_doubles_no_epoch(tmp_path, damage):
     slow = ("filters=32", "conv_layers=2", "batch_size=16", "--epochs", "12", "--pruner", "none")
-    command = [
-        sys.executable,
-        "-m",
-        "search",
-        "run",
-        "cnn_digits",
-        *slow,
-        "--trials",
-        "1",
-        "--slots",
-        "1",
-        "--study",
-        "c",
-    ]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment(tmp_path / "home"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
+    process = start(tmp_path, "run", "cnn_digits", *slow, "--trials", "1", "--slots", "1", "--study", "c")
     folder = tmp_path / "home" / "studies" / "c"
     wait_for(folder, epochs=4)
     process.kill()
-    process.wait()
+    process.communicate()
     time.sleep(2)  # the worker notices and ends
     events, checkpoint = folder / "trial-0000" / "events.jsonl", folder / "trial-0000" / "checkpoint.npz"
     if damage == "torn events":
@@ -293,28 +271,7 @@ def test_a_killed_coordinator_loses_and_doubles_no_epoch(tmp_path, damage):
 
 def test_a_worker_killed_in_the_middle_costs_nothing(tmp_path):
     slow = ("filters=32", "conv_layers=2", "batch_size=16", "--epochs", "30", "--pruner", "none")
-    command = [
-        sys.executable,
-        "-m",
-        "search",
-        "run",
-        "cnn_digits",
-        *slow,
-        "--trials",
-        "1",
-        "--slots",
-        "1",
-        "--study",
-        "k",
-    ]
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=environment(tmp_path / "home"),
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = start(tmp_path, "run", "cnn_digits", *slow, "--trials", "1", "--slots", "1", "--study", "k")
     wait_for(tmp_path / "home" / "studies" / "k", epochs=2)
     children = subprocess.run(
         ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
@@ -485,10 +442,8 @@ def test_jax_trains_the_same_study(tmp_path):
 
 
 def test_a_second_coordinator_is_refused_with_the_owner(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "search",
+    first = start(
+        tmp_path,
         "run",
         "cnn_digits",
         "--epochs",
@@ -501,13 +456,11 @@ def test_a_second_coordinator_is_refused_with_the_owner(tmp_path):
         "1",
         "--study",
         "o",
-    ]
-    env = environment(tmp_path / "home")
-    first = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    )
     wait_for(tmp_path / "home" / "studies" / "o", epochs=1)
     second = search(tmp_path, "resume", "o")
     first.send_signal(signal.SIGINT)
-    first.wait(60)
+    first.communicate(timeout=60)
     assert second.returncode == 1
     assert f"process {first.pid} on" in second.stderr
 

@@ -180,3 +180,19 @@ def test_the_users_own_tracking_address_survives_a_registration(sqlite, model, m
     tracker.close(5)
     registry.register(sqlite.uri, model_name="env", model_id=model_id, run_id=run_id, tags={}, description="")
     assert os.environ["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:9"
+
+
+def test_an_address_set_in_the_process_neither_misleads_a_registration_nor_is_lost(sqlite, model, tmp_path):
+    import mlflow
+
+    tracker = Tracker(sqlite.uri, "process", sqlite.artifact_root)
+    run_id = tracker.start_study("s", params={}, tags={}, note="")
+    model_id = upload(tracker, run_id, model)
+    tracker.close(5)
+    other = f"sqlite:///{tmp_path}/other.db"
+    mlflow.set_tracking_uri(other)
+    try:
+        registry.register(sqlite.uri, model_name="process", model_id=model_id, run_id=run_id, tags={}, description="")
+        assert mlflow.get_tracking_uri() == other
+    finally:
+        mlflow.set_tracking_uri(None)
