@@ -83,9 +83,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, (SpaceError, TrackingError)):
         click.echo(f"error: {error}", err=True)
         return FAILED if isinstance(error, (TrackingError, DatasetError)) else BAD_INPUT
-    if type(error).__module__.startswith(("sqlalchemy.", "optuna.exceptions")) or "StorageInternal" in repr(
-        type(error)
-    ):
+    if type(error).__module__.startswith(("sqlalchemy.", "optuna.exceptions")):
         cause = error.__cause__ or error
         click.echo(
             f"error: the study store failed: {str(getattr(cause, 'orig', cause)).splitlines()[0]}; once it is "

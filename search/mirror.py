@@ -32,6 +32,11 @@ def epochs(tracker: Tracker, run_id: str, folder: Path) -> set[int]:
     return there
 
 
+def paused(tracker: Tracker, run_id: str) -> None:
+    """A trial waits to go on."""
+    tracker.finish(run_id, "SCHEDULED", {"search.trial.state": "paused"})
+
+
 def end(
     tracker: Tracker,
     run_id: str,

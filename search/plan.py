@@ -83,7 +83,6 @@ class Plan:
 
     space: str
     study: str
-    named: bool
     narrowings: dict[str, str]
     trials: int
     epochs: int
@@ -107,7 +106,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, stored with the study."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("slots", "named")}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "slots"}
         return values | {"slots": len(self.slots)}
 
     def identity(self) -> dict[str, Any]:
@@ -214,7 +213,6 @@ def make(
     return Plan(
         space=str(space.path) if request.space.endswith(".py") else request.space,
         study=study,
-        named=request.study is not None,
         narrowings=narrowings,
         trials=trials,
         epochs=epochs,
@@ -271,7 +269,7 @@ def resume(stored: Mapping[str, Any], request: Request) -> Plan:
     if read.problems:
         raise InputError(read.problems)
     tuples = {name: tuple(stored[name]) for name in ("baselines", "cuts", "left_out")}
-    changed = {"slots": slots, "trials": trials, "timeout": timeout, "keep": keep, "named": True}
+    changed = {"slots": slots, "trials": trials, "timeout": timeout, "keep": keep}
     return Plan(**(dict(stored) | tuples | changed))
 
 
@@ -416,7 +414,7 @@ def _check_images(space: Space | None, train: int | None, validation: int | None
     if data is None:
         return
     parts = {
-        "--train-images": (train, data.train_size - data.validation_size),
+        "--train-images": (train, data.fitting_size),
         "--validation-images": (validation, data.validation_size),
     }
     for flag, (limit, there) in parts.items():
@@ -468,7 +466,7 @@ def _cuts(space: Space, typed: Mapping[str, str], by_hand: set[str]) -> tuple[st
     """What the missing GPU cut, one line each, without what was set by hand."""
     cut, data = space.cut, describe(space.dataset)
     assert cut is not None
-    whole = data.train_size - data.validation_size
+    whole = data.fitting_size
     lines = {
         "train_limit": f"training images {whole:,} -> {cut.train:,}, stratified",
         "validation_limit": f"validation images {data.validation_size:,} -> {cut.validation:,}, stratified",

@@ -112,7 +112,7 @@ def epochs_a_trial(plan: Plan) -> float:
 
 def estimate(plan: Plan, space: Space, data: DataSpec, settings: Settings) -> Estimate:
     """How long the plan may take on its slots."""
-    images = plan.train_limit or data.train_size - data.validation_size
+    images = plan.train_limit or data.fitting_size
     work = statistics.fmean(
         space.multiply_adds(space.sample(RandomDraws(i, plan.narrowings)), data) for i in range(DRAWS)
     )

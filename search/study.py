@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import signal
 import threading
@@ -196,6 +197,7 @@ class Session:
                 self.study, self.folder, self.tracker, self.space, describe=self._describe, say=self.screen.say
             )
             self._count_what_is_done()
+            self._drop_fallen()
             while True:
                 self._look_at_the_clock()
                 if not self.reason:
@@ -401,10 +403,7 @@ class Session:
     def _on_done(self, active: Active, message: dict[str, Any]) -> None:
         number = active.spec.number
         if message["state"] == "stopped":
-            active.trial.set_user_attr("state", "paused")
-            self.tracker.finish(active.run_id, "SCHEDULED", {"search.trial.state": "paused"})
-            self._leave(active, "paused", f"after {len(active.history)} epochs")
-            return
+            return self._pause([active], f"after {len(active.history)} epochs")
         if message.get("model"):
             self._upload(active, message)
         pruned = message["state"] == "pruned"
@@ -479,9 +478,14 @@ class Session:
 
     def _note_uploads(self) -> None:
         """Remember what was uploaded, and remove the weights of trials that are no longer among the best."""
+        if self.uploaded.empty():  # looked at four times a second; the store must not be
+            return
         with contextlib.suppress(Empty):
             while True:
                 weights.remember(self.study, self.uploaded.get_nowait())
+        self._drop_fallen()
+
+    def _drop_fallen(self) -> None:
         if self.plan.keep is not None:
             for fallen in weights.kept(self.study)[self.plan.keep :]:
                 weights.forget(self.study, fallen.number)
@@ -564,9 +568,8 @@ class Session:
                 "parameters": attrs["parameters"],
                 "seed": attrs["seed"],
                 "precision": self.plan.precision,
-                "train_images": self.plan.train_limit or self.data.train_size - self.data.validation_size,
-                "validation_images": self.plan.validation_limit or self.data.validation_size,
             }
+            | self._images()
             | milestones,
         )
         self.tracker.log_dataset(run_id, self._dataset_info())
@@ -584,8 +587,15 @@ class Session:
             **({"search.baseline": attrs["baseline"]} if "baseline" in attrs else {}),
         }
 
+    def _images(self) -> dict[str, int]:
+        """How many images a trial trains and validates on."""
+        return {
+            "train_images": self.plan.train_limit or self.data.fitting_size,
+            "validation_images": self.plan.validation_limit or self.data.validation_size,
+        }
+
     def _dataset_info(self) -> DatasetInfo:
-        data, plan = self.data, self.plan
+        data = self.data
         return DatasetInfo(
             name=data.name,
             digest=data.digest,
@@ -593,8 +603,7 @@ class Session:
             profile={
                 "input_shape": list(data.input_shape),
                 "classes": data.classes,
-                "train_images": plan.train_limit or data.train_size - data.validation_size,
-                "validation_images": plan.validation_limit or data.validation_size,
+                **self._images(),
                 "split_seed": DATA_SEED,
             },
             schema=None,
@@ -639,10 +648,15 @@ class Session:
 
     def _kill(self) -> None:
         self.executor.close(kill=True)
-        for active in list(self.active.values()):
+        self._pause(list(self.active.values()), "killed; goes on from its last checkpoint")
+
+    def _pause(self, trials: list[Active], note: str) -> None:
+        """Unfinished trials leave their slots; MLflow is told first, since the study store may be what failed."""
+        for active in trials:
+            mirror.paused(self.tracker, active.run_id)
+        for active in trials:
             active.trial.set_user_attr("state", "paused")
-            self.tracker.finish(active.run_id, "SCHEDULED", {"search.trial.state": "paused"})
-            self._leave(active, "paused", "killed; goes on from its last checkpoint")
+            self._leave(active, "paused", note)
 
     def finish(self) -> Outcome:
         """Draw the study, close its run and say how it ended."""
@@ -650,7 +664,7 @@ class Session:
         for trial in self.waiting:  # crashed while the study was stopping
             run_id = trial.user_attrs.get(RUN_ID)
             if run_id:
-                self.tracker.finish(run_id, "SCHEDULED", {"search.trial.state": "paused"})
+                mirror.paused(self.tracker, run_id)
         trials = engine.counted(self.study.get_trials(deepcopy=False))
         counts = {s.name.lower(): sum(t.state == s for t in trials) for s in TrialState}
         counts["paused"] = counts.pop("running")  # nothing runs any more
@@ -717,6 +731,4 @@ def _text(value: Any) -> str:
 
 
 def _file_hash(path: Path | None) -> str:
-    import hashlib
-
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path else ""

@@ -6,7 +6,7 @@ import hashlib
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, cast
 
@@ -76,7 +76,6 @@ class Proposal:
     seed: int | None = None
     asks: int = 0
     refused: str | None = None
-    attributes: dict[str, Any] = field(default_factory=dict)
 
 
 def derive(seed: int, *parts: object) -> int:

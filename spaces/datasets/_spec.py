@@ -39,6 +39,11 @@ class DataSpec:
     test_size: int
     validation_size: int
 
+    @property
+    def fitting_size(self) -> int:
+        """How many images the default split leaves for training."""
+        return self.train_size - self.validation_size
+
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
