@@ -23,7 +23,13 @@ SLOTS = (
     click.option("--gpus", help="GPUs to use, like 0,1, or none."),
     click.option("--timeout", help="Stop after this time: seconds, or 30m, 8h. Running trials checkpoint."),
     click.option("--keep", help="Weights of how many best trials to keep, or all (default 5)."),
+    click.option("--budget", help="Device-hours of the whole study, like 8gpu-h or 90core-m."),
+    click.option("--trial-timeout", help="Most time a trial, over all its attempts; it then fails (30m, 8h, none)."),
+    click.option("--stall-timeout", help="End a trial that shows no progress for this long (default 15m; none)."),
+    click.option("--trial-memory", help="Most memory of one trial's processes, like 6gb (default: a fair share)."),
+    click.option("--max-failures", help="Stop the study after this many failed trials in a row (default 5)."),
 )
+OFFLINE = click.option("--offline", is_flag=True, help="Start without MLflow; it is brought up to date when it is there.")
 SEARCH = (
     click.argument("space"),
     click.argument("narrow", nargs=-1, metavar="[KEY=VALUE | KEY=LOW..HIGH | KEY=A,B]..."),
@@ -121,8 +127,8 @@ def plan(home: str, storage: str, tracking_uri: str, as_json: bool, **asked: Any
 
 
 @cli.command()
-@_with(*SEARCH, *PLACES, JSON)
-def run(home: str, storage: str, tracking_uri: str, as_json: bool, **asked: Any) -> int:
+@_with(*SEARCH, OFFLINE, *PLACES, JSON)
+def run(home: str, storage: str, tracking_uri: str, as_json: bool, offline: bool, **asked: Any) -> int:
     """Run a new study over SPACE, or go on with the one --study names."""
     from search import report
     from search.plan import Request, make
@@ -130,17 +136,19 @@ def run(home: str, storage: str, tracking_uri: str, as_json: bool, **asked: Any)
     from tracking import probe
 
     settings = resolve(home=home, storage=storage, tracking_uri=tracking_uri)
-    made = make(Request(**asked), settings, tracking_problem=probe.problem)
+    made = make(Request(**asked), settings, tracking_problem=None if offline else probe.problem)
 
     from search.study import run as run_study
 
-    return report.outcome(run_study(made, settings, quiet=as_json), settings, as_json)
+    return report.outcome(run_study(made, settings, quiet=as_json, offline=offline), settings, as_json)
 
 
 @cli.command()
 @click.argument("study")
-@_with(click.option("--trials", help="A new total."), *SLOTS, *PLACES, JSON)
-def resume(study: str, home: str, storage: str, tracking_uri: str, as_json: bool, **asked: Any) -> int:
+@_with(click.option("--trials", help="A new total."), *SLOTS, OFFLINE, *PLACES, JSON)
+def resume(
+    study: str, home: str, storage: str, tracking_uri: str, as_json: bool, offline: bool, **asked: Any
+) -> int:
     """Go on with STUDY where it stopped."""
     from search import report
     from search.errors import InputError
@@ -150,7 +158,7 @@ def resume(study: str, home: str, storage: str, tracking_uri: str, as_json: bool
     from tracking import probe
 
     settings = resolve(home=home, storage=storage, tracking_uri=tracking_uri)
-    place = probe.problem(settings.tracking_uri)
+    place = None if offline else probe.problem(settings.tracking_uri)
     found = problems(settings) + ([place] if place else [])
     if found:
         raise InputError(found)
@@ -159,7 +167,7 @@ def resume(study: str, home: str, storage: str, tracking_uri: str, as_json: bool
 
     from search.study import run as run_study
 
-    return report.outcome(run_study(made, settings, quiet=as_json), settings, as_json)
+    return report.outcome(run_study(made, settings, quiet=as_json, offline=offline), settings, as_json)
 
 
 @cli.command()

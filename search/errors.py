@@ -4,7 +4,7 @@
     ├── InputError              2   what was asked for cannot be done; lists every problem
     ├── StoreError              1   the study store cannot be used
     ├── ExecutorError           1   no worker can be started
-    └── StudyBusy               1   another process owns the study
+    └── StudyBusy               1   another process, here or elsewhere, owns the study
 
 `spaces.errors.SpaceError` and `tracking.errors.TrackingError` are mapped by the command line to 2 and 1.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
 class SearchError(Exception):
@@ -41,4 +41,4 @@ class ExecutorError(SearchError):
 
 
 class StudyBusy(SearchError):
-    """Raised when another process on this machine runs the same study."""
+    """Raised when another process runs the same study."""

@@ -1,18 +1,27 @@
-"""What a trial's record means in MLflow: sent as it happens, and again, unchanged, after an outage or a kill."""
+"""One study in MLflow: what its record says, sent as it happens and again, unchanged, after an outage or a kill."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
-from optuna.trial import TrialState
+import optuna
+from optuna.trial import FrozenTrial, TrialState
 
-from search import store
+from search import figures, links, store
+from search.engines import optuna as engine
+from search.links import RUN_ID
+from search.plan import Plan
 from search.trial.schedule import best_epoch
 from spaces import Space
+from spaces.datasets import DataSpec, describe
 from tracking.figures import learning_curves
-from tracking.runs import Tracker
+from tracking.provenance import Provenance
+from tracking.runs import DatasetInfo, Run, Tracker
 
 STATUS = {
     TrialState.WAITING: "SCHEDULED",
@@ -21,41 +30,278 @@ STATUS = {
     TrialState.PRUNED: "KILLED",
     TrialState.FAIL: "FAILED",
 }
+DATA_SEED = 0  # the split is the dataset's, the same for every study, so that studies can be compared
+IDENTITY, REASON = "id", "reason"
+TEXTS = ("model_summary.txt", "error.txt")  # artifacts that are files of the trial's folder
 
 
-def epochs(tracker: Tracker, run_id: str, folder: Path) -> set[int]:
-    """Log the epochs that events.jsonl has and MLflow has not, at their first times; returns what MLflow had."""
-    there = tracker.logged_steps(run_id, "loss")
-    for event in store.epochs(folder):
-        if event["epoch"] not in there:
-            tracker.log_epoch(run_id, event["epoch"], event["metrics"], int(event["time"] * 1000))
-    return there
+class Mirror:
+    """Sends a study and its trials to MLflow; nothing here waits for it.
+
+    `provenance` names the file that `keep_provenance` wrote for this process.
+    """
+
+    def __init__(
+        self, tracker: Tracker, study: optuna.Study, plan: Plan, space: Space, folder: Path, provenance: str
+    ) -> None:
+        self.tracker, self.study, self.plan, self.space, self.folder = tracker, study, plan, space, folder
+        self.provenance = provenance
+        self.data: DataSpec = describe(space.dataset)
+        self.identity: str = study.user_attrs[IDENTITY]
+        self.runs: dict[int, Run] = {}
+        self._made: SimpleQueue[tuple[int | None, str]] = SimpleQueue()
+        self.parent = tracker.start_study(
+            plan.study,
+            identity=self.identity,
+            tags=self._common_tags() | {"search.seed": str(plan.seed)},
+            note=f"{space.summary}. Still running.",
+            known=study.user_attrs.get(RUN_ID, ""),
+            on_made=lambda run_id: self._made.put((None, run_id)),
+        )
+
+    def note_made(self) -> None:
+        """Remember in the study store which runs MLflow made meanwhile."""
+        try:
+            while True:
+                number, run_id = self._made.get_nowait()
+                if number is None:
+                    self.study.set_user_attr(RUN_ID, run_id)
+                    self.study.set_user_attr(links.EXPERIMENT_ID, self.tracker.experiment_id)
+                else:
+                    links.remember(self.study, engine.numbered(self.study, number), run_id)
+        except Empty:
+            return
+
+    # ---- the study's own run
+
+    def describe_study(self) -> None:
+        """What the parent run says before there are trials; the same again changes nothing."""
+        plan = self.plan
+        said = self.study.user_attrs["plan.first"]  # parameters are written once; a resumed plan may differ
+        params = {k: _text(v) for k, v in said.items() if k not in ("cuts", "left_out", "narrowings")}
+        params |= {f"space.{name}": text for name, text in plan.narrowings.items()}
+        params |= {f"cut.{i}": cut for i, cut in enumerate(plan.cuts)}
+        self.tracker.set_params(self.parent, params)
+        self._send_provenance(self.parent, [self.provenance], {"study": plan.seed})
+        if self.space.path:
+            self.tracker.log_file(self.parent, self.space.path, "space")
+
+    def end_study(self, status: str, reason: str, *, pictures: bool) -> None:
+        """The table, pictures, note and best trial of the study as it stands, then its status."""
+        best = figures.ranked(self.study)
+        skipped: list[str] = []
+        if best and pictures:
+            drawn, skipped = figures.pictures(self.study, self.space.metric, self.space.columns)
+            for name, content in drawn.items():
+                self.tracker.log_bytes(self.parent, f"figures/{name}", content)
+        note = figures.summary(self.study, self.space, self.plan, skipped)
+        tags = {"mlflow.note.content": note, "search.reason": reason or "all trials done"}
+        if best:
+            tags |= {
+                "search.best.trial": str(best[0].number),
+                "search.best.value": f"{best[0].value:.6g}",
+                "search.best.run_id": links.run_id(self.study, best[0]),
+            }
+            # Its place among the finished, at its own time: the same best again changes nothing, a new one is later.
+            done = sorted(_ended(t) for t in self.study.get_trials(deepcopy=False) if t.state.is_finished())
+            value = {f"best_{self.space.metric}": best[0].value or 0.0}
+            self.tracker.log_epoch(self.parent, done.index(_ended(best[0])), value, _ended(best[0]))
+        self.tracker.log_text(self.parent, "trials.csv", figures.table(self.study))
+        self.tracker.finish(self.parent, status, tags)
+
+    # ---- a trial's run
+
+    def trial(self, frozen: FrozenTrial, *, fresh: bool) -> Run:
+        """The run of a trial, the same for every attempt; `fresh` says that no process before can have made it."""
+        number, baseline = frozen.number, frozen.user_attrs.get("baseline")
+        known = links.run_id(self.study, frozen)
+        run = self.tracker.start_trial(
+            self.parent,
+            number,
+            identity=self.identity,
+            name=f"trial {number}" + (f" ({baseline})" if baseline else ""),
+            tags=self._trial_tags(frozen) | {"search.trial.state": "RUNNING"},
+            known=known,
+            fresh=fresh,
+            on_made=lambda run_id: self._made.put((number, run_id)),
+        )
+        self.runs[number] = run
+        return run
+
+    def attempt(self, frozen: FrozenTrial, *, fresh: bool) -> Run:
+        """An attempt at a trial is recorded and begins; sends what MLflow may not have of it."""
+        run = self.trial(frozen, fresh=fresh)
+        self._describe(run, frozen)
+        if not fresh:
+            self.tracker.reopen(run)
+            self._epochs(run, frozen.number)
+        self.tracker.set_tags(run, {"search.trial.state": "RUNNING"})
+        return run
+
+    def epoch(self, run: Run, event: Mapping[str, Any]) -> None:
+        """One epoch, at the time it was recorded."""
+        self.tracker.log_epoch(run, event["epoch"], event["metrics"], int(event["time"] * 1000))
+
+    def started(self, run: Run, folder: Path, digest: str) -> None:
+        """The network is built, on data whose split has this digest."""
+        self.tracker.set_tags(run, {"search.data.split": digest})
+        self._texts(run, folder)
+
+    def paused(self, run: Run) -> None:
+        """A trial waits to go on."""
+        self.tracker.finish(run, "SCHEDULED", {"search.trial.state": "paused"})
+
+    def end(self, run: Run, frozen: FrozenTrial) -> None:
+        """The end of a trial: its best epoch, its learning curves, its state. The same again changes nothing."""
+        folder = store.trial_folder(self.folder, frozen.number)
+        recorded = store.epochs(folder)
+        self._texts(run, folder)
+        if recorded:
+            history: Sequence[Mapping[str, Any]] = [event["metrics"] for event in recorded]
+            best = best_epoch(history, self.space.metric, self.space.direction)
+            title = f"{self.plan.study}, trial {frozen.number}"
+            self.tracker.log_bytes(run, "learning_curves.png", learning_curves(history, title))
+            value = {f"best_{self.space.metric}": history[best][self.space.metric]}
+            self.tracker.log_epoch(run, best, value, int(recorded[best]["time"] * 1000))
+        self.tracker.finish(run, STATUS[frozen.state], self.end_tags(frozen), end_time_ms=_ended(frozen))
+
+    def end_tags(self, frozen: FrozenTrial) -> dict[str, str]:
+        """How a trial ended, as tags."""
+        attrs, folder = frozen.user_attrs, store.trial_folder(self.folder, frozen.number)
+        tags = {"search.trial.state": frozen.state.name, "search.trial.attempts": str(attrs.get("attempts", 0))}
+        tags |= {f"search.trial.{name}": str(attrs[name]) for name in (REASON, "error") if attrs.get(name)}
+        history = [event["metrics"] for event in store.epochs(folder)]
+        if history:
+            best = best_epoch(history, self.space.metric, self.space.direction)
+            tags["search.trial.best_epoch"] = str(best)
+        return tags
+
+    def replay(self, frozen: FrozenTrial) -> Run:
+        """Everything of a finished trial again."""
+        run = self.trial(frozen, fresh=False)
+        self._describe(run, frozen)
+        self._epochs(run, frozen.number)
+        self.end(run, frozen)
+        return run
+
+    def params(self, frozen: FrozenTrial) -> dict[str, Any]:
+        """A trial's parameters in MLflow."""
+        attrs = frozen.user_attrs
+        milestones = {"milestone_epochs": ",".join(map(str, attrs["milestones"]))} if attrs.get("milestones") else {}
+        fixed = {name: attrs[name] for name in ("epochs", "parameters", "seed")}
+        return attrs["config"] | fixed | {"precision": self.plan.precision} | self._images() | milestones
+
+    def _describe(self, run: Run, frozen: FrozenTrial) -> None:
+        attrs, folder = frozen.user_attrs, store.trial_folder(self.folder, frozen.number)
+        self.tracker.set_tags(run, self._trial_tags(frozen))
+        self.tracker.set_params(run, self.params(frozen))
+        self.tracker.log_dataset(run, self._dataset_info())
+        config = json.dumps(attrs["config"], indent=2, sort_keys=True)
+        self.tracker.log_text(run, "config.json", config + "\n")
+        seeds = {"trial": attrs["seed"], "study": self.plan.seed, "split": DATA_SEED, "proposal": attrs["asked.seed"]}
+        began = [e.get("provenance", "") for e in store.attempts(folder)]
+        self._send_provenance(run, began or [self.provenance], seeds)
+
+    def _epochs(self, run: Run, number: int) -> None:
+        for event in store.epochs(store.trial_folder(self.folder, number)):
+            self.epoch(run, event)
+
+    def _texts(self, run: Run, folder: Path) -> None:
+        for name in TEXTS:
+            if (folder / name).is_file():
+                self.tracker.log_text(run, name, (folder / name).read_text(errors="replace"))
+
+    def _trial_tags(self, frozen: FrozenTrial) -> dict[str, str]:
+        attrs, attempts = frozen.user_attrs, store.attempts(store.trial_folder(self.folder, frozen.number))
+        return self._common_tags() | {
+            "search.config.hash": attrs["config.hash"],
+            "search.seed": str(attrs["seed"]),
+            "search.trial.attempts": str(attrs.get("attempts", 0)),
+            "search.backend": self.plan.backend,
+            **({"search.device": attempts[-1]["slot"]} if attempts else {}),
+            **({"search.baseline": attrs["baseline"]} if "baseline" in attrs else {}),
+        }
+
+    def _common_tags(self) -> dict[str, str]:
+        facts = store.read_json(self.folder / "provenance" / f"{self.provenance}.json") or {}
+        git = {f"mlflow.source.git.{name}": facts[name] for name in ("commit", "branch") if facts.get(name)}
+        return {
+            "search.study": self.plan.study,
+            "search.space": self.space.name,
+            "search.space.hash": _file_hash(self.space.path),
+            "search.data.digest": self.data.digest,
+            "mlflow.source.name": "python -m search",
+            "mlflow.source.type": "LOCAL",
+            **git,
+        }
+
+    def _images(self) -> dict[str, int]:
+        """How many images a trial trains and validates on."""
+        return {
+            "train_images": self.plan.train_limit or self.data.fitting_size,
+            "validation_images": self.plan.validation_limit or self.data.validation_size,
+        }
+
+    def _dataset_info(self) -> DatasetInfo:
+        data = self.data
+        return DatasetInfo(
+            name=data.name,
+            digest=data.digest,
+            source=f"{data.name}, {data.digest[:12]}",
+            profile={
+                "input_shape": list(data.input_shape),
+                "classes": data.classes,
+                **self._images(),
+                "split_seed": DATA_SEED,
+            },
+            schema=None,
+        )
+
+    def _send_provenance(self, run: Run, keys: Sequence[str], seeds: Mapping[str, int | None]) -> None:
+        """Where a result came from: the code of the first attempt, and of every later one where it differs."""
+        folder = self.folder / "provenance"
+        told = [store.read_json(folder / f"{key}.json") for key in keys]
+        first = next((facts for facts in told if facts), None)
+        if first is None:
+            return
+        facts = {**first, "seeds": dict(seeds)}
+        if len(set(keys)) > 1:
+            facts["attempts"] = [{"commit": f["commit"], "dirty": f["dirty"]} if f else {} for f in told]
+        self.tracker.log_text(run, "provenance.json", json.dumps(facts, indent=2) + "\n")
+        for number, key in enumerate(dict.fromkeys(keys), 1):
+            if (folder / f"{key}.patch").is_file():
+                name = "diff.patch" if number == 1 else f"diff-{number}.patch"
+                self.tracker.log_text(run, name, (folder / f"{key}.patch").read_text(errors="replace"))
 
 
-def paused(tracker: Tracker, run_id: str) -> None:
-    """A trial waits to go on."""
-    tracker.finish(run_id, "SCHEDULED", {"search.trial.state": "paused"})
+def keep_provenance(study_folder: Path, found: Provenance) -> str:
+    """Write down where results of this process come from; returns the name to find it by."""
+    facts = {
+        "commit": found.commit,
+        "branch": found.branch,
+        "dirty": found.dirty,
+        "versions": found.versions,
+        "hardware": found.hardware,
+        "command": found.command,
+    }
+    text = json.dumps(facts, sort_keys=True) + found.diff
+    key = hashlib.sha256(text.encode()).hexdigest()[:12]
+    folder = study_folder / "provenance"
+    if not (folder / f"{key}.json").is_file():
+        if found.diff:
+            store.write_text(folder / f"{key}.patch", found.diff)
+        store.write_json(folder / f"{key}.json", facts)
+    return key
 
 
-def end(
-    tracker: Tracker,
-    run_id: str,
-    folder: Path,
-    space: Space,
-    *,
-    title: str,
-    state: TrialState,
-    reason: str,
-    end_time_ms: int | None = None,
-) -> None:
-    """The end of a trial: its best epoch, its learning curves, its state. The same again changes nothing."""
-    recorded = store.epochs(folder)
-    tags = {"search.trial.state": state.name} | ({"search.trial.reason": reason} if reason else {})
-    if recorded:
-        history: Sequence[Mapping[str, Any]] = [event["metrics"] for event in recorded]
-        best = best_epoch(history, space.metric, space.direction)
-        tags["search.trial.best_epoch"] = str(best)
-        tracker.log_bytes(run_id, "learning_curves.png", learning_curves(history, title))
-        value = {f"best_{space.metric}": history[best][space.metric]}
-        tracker.log_epoch(run_id, best, value, int(recorded[best]["time"] * 1000))
-    tracker.finish(run_id, STATUS[state], tags, end_time_ms=end_time_ms)
+def _ended(trial: FrozenTrial) -> int:
+    """When a trial ended, in ms since 1970."""
+    return int(trial.datetime_complete.timestamp() * 1000) if trial.datetime_complete else 0
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _file_hash(path: Path | None) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path else ""

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from search.budget import Budget, read_budget, read_size, read_time
 from search.errors import InputError
-from search.executors.devices import Gpu, Slot, cores, gpus, share
+from search.executors.devices import Gpu, Slot, cores, gpus, memory, share
 from search.settings import Settings
 from search.settings import problems as settings_problems
 from spaces import Baseline, Defaults, RandomDraws, Recipe, Replay, Space, canonical, declared, find
@@ -26,10 +27,17 @@ SAMPLER_NAMES = ("tpe", "random")
 PRUNER_NAMES = ("asha", "median", "none")
 BACKENDS = ("tensorflow", "jax")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+T = TypeVar("T")
+
 SPACE_IN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 # Where there is no GPU: one slot of two cores trains a small DenseNet 1.3 times as fast as two slots of one.
 CORES_A_SLOT = 2
+
+MAX_FAILURES = 5  # failed trials in a row after which the fault is the study's
+STALL = 900.0  # seconds without a sign of progress; compiling a large network takes minutes
+MEMORY_SHARE = 0.9  # of the machine's memory, for all trials together
+HERE = ("slots", "gpu_memory", "budget")  # not stored as they are: they depend on the machine, or are no plain value
 
 # What makes a study the study it is: these cannot change when it goes on.
 IDENTITY = (
@@ -71,13 +79,20 @@ class Request:
     validation_images: str | None = None
     worker_trials: str | None = None
     worker_memory: str | None = None
+    trial_timeout: str | None = None
+    stall_timeout: str | None = None
+    budget: str | None = None
+    trial_memory: str | None = None
+    max_failures: str | None = None
     full: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One study, resolved. `trials` is the study's total; `timeout` is in seconds; `keep` None keeps all weights.
+    """One study, resolved. `trials` is the study's total; `keep` None keeps all weights.
 
+    Timeouts are in seconds: of this run, of one trial over all its attempts, of a trial that shows no progress.
+    `trial_memory` is in MB of one trial's processes, None where nobody said; `max_failures` is in a row.
     `cuts` says, line by line, what was cut because there is no GPU; `left_out` which baselines are not run and why.
     """
 
@@ -99,6 +114,12 @@ class Plan:
     validation_limit: int | None
     worker_trials: int
     worker_memory: float
+    trial_timeout: float | None = None
+    stall_timeout: float | None = None
+    budget: Budget | None = None
+    trial_memory: float | None = None
+    max_failures: int = MAX_FAILURES
+    gpu_memory: float | None = None  # MB of the smallest share of a GPU
     full: bool
     baselines: tuple[str, ...]
     cuts: tuple[str, ...] = ()
@@ -106,8 +127,18 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, stored with the study."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "slots"}
-        return values | {"slots": len(self.slots)}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in HERE}
+        return values | {"slots": len(self.slots), "budget": None if self.budget is None else str(self.budget)}
+
+    @property
+    def memory(self) -> float:
+        """What the processes of one trial may hold, in MB: `trial_memory`, or a fair part of this machine's."""
+        return self.trial_memory or MEMORY_SHARE * memory() / len(self.slots)
+
+    @property
+    def memory_limit(self) -> float:
+        """What a configuration must fit into, in MB: of its GPU where it has one."""
+        return self.gpu_memory or self.memory
 
     def identity(self) -> dict[str, Any]:
         """What cannot change when the study goes on."""
@@ -142,14 +173,16 @@ class _Reader:
             return default
         return text
 
-    def seconds(self, flag: str, text: str | None) -> float | None:
-        if text is None:
-            return None
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|)", text)
-        value = float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}[match[2]] if match else 0.0
-        if value <= 0:
-            self.problems.append(f"{flag} {text}: give seconds, or a time like 90s, 30m, 8h")
-            return None
+    def seconds(self, flag: str, text: str | None, default: float | None = None) -> float | None:
+        """`none` turns a limit off."""
+        if text is None or text == "none":
+            return default if text is None else None
+        return self.parsed(flag, text, read_time, "give seconds, or a time like 90s, 30m, 8h")
+
+    def parsed(self, flag: str, text: str | None, read: Callable[[str], T | None], hint: str) -> T | None:
+        value = None if text is None else read(text)
+        if text is not None and value is None:
+            self.problems.append(f"{flag} {text}: {hint}")
         return value
 
     def attempt(self, what: Callable[[], Any]) -> Any:
@@ -193,6 +226,7 @@ def make(
     keep = None if request.keep == "all" else read.whole("--keep", request.keep, 5, least=0)
     worker_trials = read.whole("--worker-trials", request.worker_trials, 25)
     worker_memory = read.whole("--worker-memory", request.worker_memory, 4000, least=500)
+    limits = _limits(request, slots, read)
     study = request.study or _new_name(request.space, datetime.now())
     if not SPACE_IN_NAME.fullmatch(study):
         read.problems.append(f"--study {study}: use letters, digits, dots, dashes and underscores, at most 100")
@@ -229,11 +263,39 @@ def make(
         validation_limit=validation,
         worker_trials=worker_trials,
         worker_memory=float(worker_memory),
+        gpu_memory=_gpu_memory(slots, found),
+        **limits,
         full=request.full,
         baselines=baselines,
         cuts=_cuts(space, typed, {name for name, text in by_hand.items() if text is not None}) if cut else (),
         left_out=left_out,
     )
+
+
+def _limits(
+    request: Request, slots: Sequence[Slot], read: _Reader, stored: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What may change each time a study goes on; what is not said stays as it was stored."""
+    before = stored or {}
+    hint = "give device-hours like 8gpu-h or 90core-m"
+    budget = read.parsed("--budget", request.budget, read_budget, hint)
+    if budget is not None and budget.device == "gpu" and all(slot.gpu is None for slot in slots):
+        read.problems.append(f"--budget {request.budget}: no GPU is used here; give core-hours like 8core-h")
+    memory_hint = "give MB, or a size like 6gb"
+    return {
+        "trial_timeout": read.seconds("--trial-timeout", request.trial_timeout, before.get("trial_timeout")),
+        "stall_timeout": read.seconds("--stall-timeout", request.stall_timeout, before.get("stall_timeout", STALL)),
+        "budget": budget or (read_budget(before["budget"]) if before.get("budget") else None),
+        "trial_memory": read.parsed("--trial-memory", request.trial_memory, read_size, memory_hint)
+        or before.get("trial_memory"),
+        "max_failures": read.whole("--max-failures", request.max_failures, before.get("max_failures", MAX_FAILURES)),
+    }
+
+
+def _gpu_memory(slots: Sequence[Slot], found: Sequence[Gpu]) -> float | None:
+    """MB of the smallest share of a GPU that a trial gets; None where one runs without."""
+    each = [g.memory * 1.048576 / sum(slot.gpu == g.index for slot in slots) for g in found for s in slots if s.gpu == g.index]
+    return MEMORY_SHARE * min(each) if len(each) == len(slots) else None
 
 
 def describe_plan(plan: Plan) -> list[str]:
@@ -266,11 +328,12 @@ def resume(stored: Mapping[str, Any], request: Request) -> Plan:
         if request.keep is None
         else (None if request.keep == "all" else read.whole("--keep", request.keep, 5, least=0))
     )
+    limits = _limits(request, slots, read, stored)
     if read.problems:
         raise InputError(read.problems)
     tuples = {name: tuple(stored[name]) for name in ("baselines", "cuts", "left_out")}
-    changed = {"slots": slots, "trials": trials, "timeout": timeout, "keep": keep}
-    return Plan(**(dict(stored) | tuples | changed))
+    changed = {"slots": slots, "trials": trials, "timeout": timeout, "keep": keep, "gpu_memory": _gpu_memory(slots, found)}
+    return Plan(**(dict(stored) | tuples | changed | limits))
 
 
 def check_identity(plan: Plan, stored: Mapping[str, Any]) -> None:

@@ -1,4 +1,7 @@
-"""The write-ahead record of one study: its folder, its lock, and each trial's events.jsonl."""
+"""The write-ahead record of one study: study.json, its lock, and each trial's trial.json, specs and events.jsonl.
+
+It is whole: the study store and MLflow can both be made again from it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from search.errors import StudyBusy
 from search.trial.spec import TrialSpec
 
 
@@ -22,11 +24,50 @@ def trial_folder(study_folder: Path, number: int) -> Path:
     return study_folder / f"trial-{number:04}"
 
 
+def trial_folders(study_folder: Path) -> dict[int, Path]:
+    """Every trial's folder there is, by number."""
+    found = (path for path in study_folder.glob("trial-*") if path.is_dir())
+    return {int(p.name[6:]): p for p in sorted(found) if p.name[6:].isdigit()}
+
+
 def write_spec(spec: TrialSpec) -> None:
     """Keep what an attempt was started with."""
-    spec.path.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(spec.to_json(), indent=2, sort_keys=True)
-    (spec.path / f"attempt-{spec.attempt}.json").write_text(text + "\n")
+    write_json(spec.path / f"attempt-{spec.attempt}.json", spec.to_json())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Keep a JSON document, whole or not at all: written aside, synced, renamed."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Keep a text, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    _sync_folder(path.parent)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object of a file; None where it is missing or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a new name on disk: syncing a file does not sync that it exists."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def append(folder: Path, event: dict[str, Any]) -> float:
@@ -34,12 +75,16 @@ def append(folder: Path, event: dict[str, Any]) -> float:
     folder.mkdir(parents=True, exist_ok=True)
     now = time.time()
     line = json.dumps({"time": now, **event}).encode() + b"\n"
-    with (folder / "events.jsonl").open("ab+") as file:
+    path = folder / "events.jsonl"
+    is_new = not path.exists()
+    with path.open("ab+") as file:
         if file.tell() and not _ends_in_newline(file):
             line = b"\n" + line  # a torn line must not swallow the next
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
+    if is_new:
+        _sync_folder(folder)
     return now
 
 
@@ -61,6 +106,11 @@ def events(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+def attempts(folder: Path) -> list[dict[str, Any]]:
+    """A trial's attempts as they began: attempt, slot, provenance, time, and what the slot was made of."""
+    return [event for event in events(folder) if event["event"] == "attempt"]
+
+
 def epochs(folder: Path) -> list[dict[str, Any]]:
     """A trial's epoch events, one an epoch, in order."""
     by_epoch: dict[int, dict[str, Any]] = {}
@@ -78,21 +128,20 @@ def remove_weights(folder: Path) -> None:
 
 
 @contextmanager
-def owned(study_folder: Path, study: str) -> Iterator[None]:
-    """Hold the study while the block runs. Raises StudyBusy, with the owner, where another process does."""
+def locked(study_folder: Path) -> Iterator[str | None]:
+    """Lock the study on this machine while the block runs; gives None, or who holds it where another process does."""
     study_folder.mkdir(parents=True, exist_ok=True)
     with (study_folder / "owner").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise StudyBusy(
-                f"study {study!r} is run by {file.read().strip() or 'another process'}; wait for it or stop it"
-            ) from None
+            yield file.read().strip() or "another process"
+            return
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
-        yield
+        yield None
         file.truncate(0)
 
 

@@ -1,10 +1,21 @@
-"""Which trials' weights are kept, remembered with the study (Optuna lets nobody write to a finished trial)."""
+"""The weights of a study's best trials: uploaded while they are among the best, removed when they fall.
+
+Which are kept is remembered with the study: Optuna lets nobody write to a finished trial.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import optuna
+from optuna.trial import FrozenTrial
+
+from search import figures, store
+from search.trial.schedule import best_epoch
+from spaces import Space
+from tracking.runs import Run, Tracker
 
 ATTRIBUTE = "weights"
 
@@ -39,3 +50,63 @@ def forget(study: optuna.Study, number: int) -> None:
     """Note that a trial's weights are kept no longer."""
     left = {n: entry for n, entry in study.user_attrs.get(ATTRIBUTE, {}).items() if int(n) != number}
     study.set_user_attr(ATTRIBUTE, left)
+
+
+class Shelf:
+    """Room for the weights of the `keep` best trials of a study; None keeps all."""
+
+    def __init__(self, study: optuna.Study, folder: Path, space: Space, tracker: Tracker, keep: int | None) -> None:
+        self.study, self.folder, self.space, self.tracker, self.keep = study, folder, space, tracker, keep
+        self._uploaded: SimpleQueue[Kept] = SimpleQueue()
+
+    def has_room(self, value: float) -> bool:
+        """Whether a trial of this value is among the best."""
+        if self.keep is None:
+            return True
+        sign = 1 if self.space.direction == "maximize" else -1
+        return sum(sign * k.value >= sign * value for k in kept(self.study)) < self.keep
+
+    def offer(self, run: Run, frozen: FrozenTrial) -> bool:
+        """Upload the model folder that a finished trial left, where it is among the best; else remove it."""
+        folder = store.trial_folder(self.folder, frozen.number)
+        value = figures.value_of(frozen, self.study)
+        history = [event["metrics"] for event in store.epochs(folder)]
+        known = any(k.number == frozen.number for k in kept(self.study))
+        if known or value is None or not history or not self.has_room(value):
+            store.remove_weights(folder)
+            return False
+        if not (folder / "model" / "MLmodel").is_file():
+            return False
+        best = best_epoch(history, self.space.metric, self.space.direction)
+        number = frozen.number
+        self.tracker.upload_model(
+            run,
+            folder / "model",
+            name="model",
+            step=best,
+            metrics={k: v for k, v in history[best].items() if not k.startswith("system/")},
+            params={k: str(v) for k, v in frozen.user_attrs["config"].items()},
+            on_done=lambda model_id: self._uploaded.put(Kept(number, value, model_id)),
+        )
+        return True
+
+    def settle(self) -> None:
+        """Remember what was uploaded, and remove the weights of trials that are no longer among the best."""
+        if self._uploaded.empty():  # looked at four times a second; the store must not be
+            return
+        try:
+            while True:
+                new = self._uploaded.get_nowait()
+                remember(self.study, new)
+                # Only now: until then the folder is all that says there are weights.
+                store.remove_weights(store.trial_folder(self.folder, new.number))
+        except Empty:
+            self.drop_fallen()
+
+    def drop_fallen(self) -> list[Kept]:
+        """Remove the weights of trials that are not among the best."""
+        fallen = [] if self.keep is None else kept(self.study)[self.keep :]
+        for each in fallen:
+            self.tracker.delete_model(each.model_id)
+            forget(self.study, each.number)
+        return fallen

@@ -1,9 +1,14 @@
-"""What test modules import from one another's side: a clean environment for a process."""
+"""What several test modules import: a clean environment for a process, and runs to log to."""
 
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tracking.runs import Run, Tracker
 
 # Everything a user's shell might set and a test must not inherit.
 OURS = ("SEARCH_HOME", "SEARCH_DATA", "SEARCH_STORAGE", "SEARCH_SEALED", "MLFLOW_TRACKING_URI", "KERAS_BACKEND")
@@ -13,3 +18,19 @@ def environment(home: Path, **extra: str) -> dict[str, str]:
     """A clean environment whose home is `home`."""
     clean = {k: v for k, v in os.environ.items() if k not in OURS}
     return clean | {"SEARCH_HOME": str(home), "MLFLOW_DISABLE_TELEMETRY": "true"} | extra
+
+
+def begin(tracker: Tracker, name: str) -> Run:
+    """The run of a new study, made in the store."""
+    run = tracker.start_study(name, identity=uuid.uuid4().hex, tags={}, note="")
+    assert tracker.flush(30), tracker.outbox.failures
+    return run
+
+
+def begin_trial(tracker: Tracker, study: Run, number: int, **options: Any) -> Run:
+    """The run of a study's trial, made in the store."""
+    identity = study.lane.removeprefix("study ")
+    said = {"identity": identity, "name": f"trial {number}", "tags": {}, "fresh": True} | options
+    run = tracker.start_trial(study, number, **said)
+    assert tracker.flush(30), tracker.outbox.failures
+    return run

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from tracking.client import Connection
 
 KEPT = 512  # repositories remembered
 
@@ -18,8 +18,8 @@ KEPT = 512  # repositories remembered
 class Artifacts:
     """The artifact stores behind one tracking URI. Used by the outbox's thread, and `learn` by any."""
 
-    def __init__(self, client: MlflowClient, uri: str) -> None:
-        self._client, self._uri = client, uri
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._places: OrderedDict[str, str] = OrderedDict()
         self._repositories: OrderedDict[str, Any] = OrderedDict()
 
@@ -56,14 +56,14 @@ class Artifacts:
 
     def _of_run(self, run_id: str) -> Any:
         if run_id not in self._places:
-            self.learn(run_id, self._client.get_run(run_id).info.artifact_uri)
+            self.learn(run_id, self._connection.client.get_run(run_id).info.artifact_uri)
         return self._repository(self._places[run_id])
 
     def _repository(self, location: str) -> Any:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         if location not in self._repositories:
-            self._repositories[location] = get_artifact_repository(location, tracking_uri=self._uri)
+            self._repositories[location] = get_artifact_repository(location, tracking_uri=self._connection.uri)
             while len(self._repositories) > KEPT:
                 self._repositories.popitem(last=False)
         return self._repositories[location]

@@ -1,9 +1,10 @@
-"""Opens MLflow's client on a tracking store, and an experiment in it."""
+"""Opens MLflow's client on a tracking store, and an experiment in it, at once or when it is first needed."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,36 @@ try:
     import fcntl
 except ImportError:  # Windows: two searches must not start at once on a new home
     fcntl = None  # type: ignore[assignment]
+
+
+class Connection:
+    """MLflow's client and one experiment of the store at `uri`, opened where they are first asked for.
+
+    Both properties raise what MLflow raises while the store is away, and work once it is back.
+    """
+
+    def __init__(self, uri: str, experiment: str, artifact_root: Path | None) -> None:
+        self.uri, self.experiment, self._artifact_root = uri, experiment, artifact_root
+        self._lock = threading.Lock()
+        self._client: MlflowClient | None = None
+        self._experiment_id = ""
+
+    @property
+    def client(self) -> MlflowClient:
+        """The client of runs and registry."""
+        with self._lock:
+            if self._client is None:
+                self._client = connect(self.uri)
+            return self._client
+
+    @property
+    def experiment_id(self) -> str:
+        """The experiment's id; the experiment is made where it is missing."""
+        client = self.client
+        with self._lock:
+            if not self._experiment_id:
+                self._experiment_id = experiment_id(client, self.uri, self.experiment, self._artifact_root)
+            return self._experiment_id
 
 
 def connect(uri: str) -> MlflowClient:

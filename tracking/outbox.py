@@ -88,6 +88,19 @@ class Outbox:
             self._state.notify_all()
             return self._state.wait_for(lambda: self._pending == 0, timeout) and not self._lost
 
+    def settle(self, away: float, at_most: float) -> bool:
+        """Like `flush(at_most)`, but waits no longer than `away` seconds for a store that does not answer."""
+        with self._state:
+            self._away_until = 0.0
+            self._state.notify_all()
+            begun = time.monotonic()
+            while self._pending:
+                gone = time.monotonic() - begun
+                if gone > at_most or (self.waiting_since is not None and gone > away):
+                    return False
+                self._state.wait(0.5)
+            return not self._lost
+
     def close(self, timeout: float | None = None) -> int:
         """Flush for at most `timeout` seconds, then end the thread; returns how many entries MLflow never got."""
         self.flush(timeout)

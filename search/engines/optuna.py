@@ -178,6 +178,14 @@ def reopen(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
     return optuna.trial.Trial(study, trial._trial_id)
 
 
+def numbered(study: optuna.Study, number: int) -> FrozenTrial:
+    """A trial as the study store has it now. Raises KeyError where it is not there."""
+    for trial in reversed(study.get_trials(deepcopy=False)):
+        if trial.number == number:
+            return trial
+    raise KeyError(number)
+
+
 def counted(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     """The trials that count towards --trials: all but those refused beforehand."""
     return [t for t in trials if REFUSED not in t.user_attrs]

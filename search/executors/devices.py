@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,17 @@ def cores() -> tuple[int, ...]:
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))
+
+
+def memory() -> float:
+    """The memory this process may use, in MB: the machine's, or less where its control group says so."""
+    import psutil
+
+    limits = [float(psutil.virtual_memory().total)]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+            limits.append(float(Path(path).read_text()))
+    return min(limits) / 1e6
 
 
 def share(count: int, gpu_indices: tuple[int, ...], available: tuple[int, ...]) -> tuple[Slot, ...]:

@@ -17,9 +17,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from support import begin, begin_trial
 
 from tracking import server as servers
-from tracking.runs import Tracker
+from tracking.runs import Run, Tracker
 
 PACKAGE = """
 import json, sys
@@ -146,14 +147,15 @@ def tracker(place: Place) -> Iterator[Tracker]:
 
 
 @pytest.fixture
-def study(tracker: Tracker) -> str:
-    return tracker.start_study("a study", params={}, tags={"search.kind": "study"}, note="")
+def study(tracker: Tracker) -> Run:
+    return begin(tracker, "a study")
 
 
 @pytest.fixture
-def trial(tracker: Tracker, study: str) -> str:
-    tags = {"search.trial.number": "3"}
-    return tracker.start_trial(study, name="trial 3", params={"lr": 0.1}, tags=tags, dataset=None)
+def trial(tracker: Tracker, study: Run) -> Run:
+    run = begin_trial(tracker, study, 3)
+    tracker.set_params(run, {"lr": 0.1})
+    return run
 
 
 @pytest.fixture(scope="session")

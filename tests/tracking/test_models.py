@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support import begin
 
 from tracking import registry
 from tracking.errors import TrackingError
@@ -28,11 +29,9 @@ for uri, model in json.loads(sys.argv[2]):
 """
 
 
-def upload(tracker, run_id, folder, step=0, **metrics):
+def upload(tracker, run, folder, step=0, **metrics):
     done = []
-    tracker.upload_model(
-        run_id, folder, name="model", step=step, metrics=metrics, params={"lr": 0.1}, on_done=done.append
-    )
+    tracker.upload_model(run, folder, name="model", step=step, metrics=metrics, params={"lr": 0.1}, on_done=done.append)
     assert tracker.flush(60)
     assert tracker.outbox.failures == []
     (model_id,) = done
@@ -47,13 +46,13 @@ def test_a_packaged_model_loads_from_either_store_by_its_id_and_as_champion(sqli
     asked, expected = [], []
     for uri, root in ((sqlite.uri, sqlite.artifact_root), (server.uri, None)):
         tracker = Tracker(uri, "loading", root)
-        run_id = tracker.start_study("s", params={}, tags={}, note="")
-        model_id = upload(tracker, run_id, packaged)
-        registry.register(uri, model_name="loaded", model_id=model_id, run_id=run_id, tags={}, description="")
+        run = begin(tracker, "s")
+        model_id = upload(tracker, run, packaged)
+        registry.register(uri, model_name="loaded", model_id=model_id, run_id=run.run_id, tags={}, description="")
         registry.set_champion(uri, "loaded", "1")
         tracker.close(10)
         asked += [(uri, f"models:/{model_id}"), (uri, "models:/loaded@champion")]
-        expected += [f"{model_id} {run_id}"] * 2
+        expected += [f"{model_id} {run.run_id}"] * 2
     printed = python(LOAD, str(packaged.parent / "expected.npz"), json.dumps(asked), KERAS_BACKEND="tensorflow")
     assert printed.splitlines()[-4:] == expected
 
@@ -62,20 +61,20 @@ def test_an_uploaded_model_is_an_output_of_its_run_with_the_metrics_of_its_epoch
     for step in range(3):
         tracker.log_epoch(trial, step, {"val_accuracy": 0.1 * step, "loss": float("nan")}, 1_000 + step)
     model_id = upload(tracker, trial, model, step=1, val_accuracy=0.1, loss=float("nan"))
-    (output,) = tracker._client.get_run(trial).outputs.model_outputs
+    (output,) = tracker._client.get_run(trial.run_id).outputs.model_outputs
     assert (output.model_id, output.step) == (model_id, 1)
     logged = tracker._client.get_logged_model(model_id)
-    assert (logged.name, str(logged.status), logged.source_run_id) == ("model", "READY", trial)
+    assert (logged.name, str(logged.status), logged.source_run_id) == ("model", "READY", trial.run_id)
     assert logged.params == {"lr": "0.1"}
     assert [(m.key, m.value, m.step) for m in logged.metrics] == [("val_accuracy", 0.1, 1)]
-    points = tracker._client.get_metric_history(trial, "val_accuracy")
+    points = tracker._client.get_metric_history(trial.run_id, "val_accuracy")
     assert [(p.step, p.timestamp) for p in points] == [(0, 1000), (1, 1001), (2, 1002)], "no point of the run doubled"
 
 
 def test_an_upload_repeated_after_a_crash_is_the_same_model(tracker, trial, model):
     first = upload(tracker, trial, model, step=2, loss=1.0)
     assert upload(tracker, trial, model, step=2, loss=1.0) == first
-    assert len(tracker._client.get_run(trial).outputs.model_outputs) == 1
+    assert len(tracker._client.get_run(trial.run_id).outputs.model_outputs) == 1
 
 
 @pytest.mark.parametrize("linked", [False, True])
@@ -83,14 +82,14 @@ def test_an_upload_cut_off_in_the_middle_is_taken_up_again(tracker, place, trial
     from mlflow.entities import LoggedModelOutput
 
     begun = tracker._client.create_logged_model(
-        tracker.experiment_id, name="model", source_run_id=trial, tags={"search.step": "5"}
+        tracker.experiment_id, name="model", source_run_id=trial.run_id, tags={"search.step": "5"}
     )
     if linked:
-        tracker._client.log_outputs(trial, [LoggedModelOutput(begun.model_id, 5)])
+        tracker._client.log_outputs(trial.run_id, [LoggedModelOutput(begun.model_id, 5)])
     assert upload(tracker, trial, model, step=5, loss=1.0) == begun.model_id
     assert str(tracker._client.get_logged_model(begun.model_id).status) == "READY"
     assert {p.name for p in files_of(place, begun.model_id)} == {"MLmodel", "weights"}
-    assert len(tracker._client.get_run(trial).outputs.model_outputs) == 1
+    assert len(tracker._client.get_run(trial.run_id).outputs.model_outputs) == 1
 
 
 def test_deleting_a_model_removes_its_files_and_its_record_and_no_other(tracker, place, trial, model):
@@ -102,14 +101,14 @@ def test_deleting_a_model_removes_its_files_and_its_record_and_no_other(tracker,
     assert tracker.outbox.failures == []
     assert files_of(place, gone) == []
     assert len(files_of(place, kept)) == 2
-    found = tracker._client.search_logged_models([tracker.experiment_id], f"source_run_id = '{trial}'")
+    found = tracker._client.search_logged_models([tracker.experiment_id], f"source_run_id = '{trial.run_id}'")
     assert [m.model_id for m in found] == [kept]
-    assert tracker._client.get_run(trial).info.run_id == trial
+    assert tracker._client.get_run(trial.run_id).info.run_id == trial.run_id
 
 
 def test_a_registered_model_is_not_deleted(tracker, place, trial, model):
     model_id = upload(tracker, trial, model)
-    registry.register(place.uri, model_name="kept", model_id=model_id, run_id=trial, tags={}, description="")
+    registry.register(place.uri, model_name="kept", model_id=model_id, run_id=trial.run_id, tags={}, description="")
     tracker.delete_model(model_id)
     assert tracker.flush(30)
     assert len(files_of(place, model_id)) == 2
@@ -121,7 +120,7 @@ def test_a_model_folder_that_is_gone_is_a_failure_and_no_ready_model(tracker, tr
     assert tracker.flush(30)
     assert len(tracker.outbox.failures) == 1
     assert "model 'model'" in tracker.outbox.failures[0]
-    found = tracker._client.search_logged_models([tracker.experiment_id], f"source_run_id = '{trial}'")
+    found = tracker._client.search_logged_models([tracker.experiment_id], f"source_run_id = '{trial.run_id}'")
     assert [str(m.status) for m in found] != ["READY"]
 
 
@@ -132,7 +131,7 @@ def test_versions_are_numbered_and_the_aliases_move(tracker, place, trial, model
             place.uri,
             model_name=name,
             model_id=upload(tracker, trial, model, step=step),
-            run_id=trial,
+            run_id=trial.run_id,
             tags={"search.trial.number": "3"},
             description="Trial 3",
         )
@@ -140,7 +139,7 @@ def test_versions_are_numbered_and_the_aliases_move(tracker, place, trial, model
     ]
     assert [v.version for v in versions] == ["1", "2", "3"]
     assert versions[0].tags == {"search.trial.number": "3"}
-    assert versions[0].run_id == trial
+    assert versions[0].run_id == trial.run_id
     assert versions[0].source == f"models:/{versions[0].model_id}"
     moves = [registry.set_champion(place.uri, name, v) for v in ("1", "2", "2", "3")]
     assert moves == [None, "1", None, "2"]
@@ -152,7 +151,7 @@ def test_versions_are_numbered_and_the_aliases_move(tracker, place, trial, model
 
 def test_a_promotion_repeated_after_a_crash_makes_no_second_version(tracker, place, trial, model):
     model_id = upload(tracker, trial, model)
-    asked = {"model_name": f"once {place.name}", "model_id": model_id, "run_id": trial, "description": ""}
+    asked = {"model_name": f"once {place.name}", "model_id": model_id, "run_id": trial.run_id, "description": ""}
     assert registry.register(place.uri, tags={"a": "1"}, **asked).version == "1"
     again = registry.register(place.uri, tags={"a": "2"}, **asked)
     assert (again.version, again.tags, again.model_id) == ("1", {"a": "2"}, model_id)
@@ -160,7 +159,7 @@ def test_a_promotion_repeated_after_a_crash_makes_no_second_version(tracker, pla
 
 def test_registering_what_is_not_there_or_a_champion_that_is_not_there_changes_nothing(tracker, place, trial, model):
     name = f"careful {place.name}"
-    asked = {"model_name": name, "run_id": trial, "tags": {}, "description": ""}
+    asked = {"model_name": name, "run_id": trial.run_id, "tags": {}, "description": ""}
     with pytest.raises(TrackingError, match="not found"):
         registry.register(place.uri, model_id="m-" + "0" * 32, **asked)
     registry.register(place.uri, model_id=upload(tracker, trial, model), **asked)
@@ -175,10 +174,10 @@ def test_the_users_own_tracking_address_survives_a_registration(sqlite, model, m
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     tracker = Tracker(sqlite.uri, "environment", sqlite.artifact_root)
-    run_id = tracker.start_study("s", params={}, tags={}, note="")
-    model_id = upload(tracker, run_id, model)
+    run = begin(tracker, "s")
+    model_id = upload(tracker, run, model)
     tracker.close(5)
-    registry.register(sqlite.uri, model_name="env", model_id=model_id, run_id=run_id, tags={}, description="")
+    registry.register(sqlite.uri, model_name="env", model_id=model_id, run_id=run.run_id, tags={}, description="")
     assert os.environ["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:9"
 
 
@@ -186,13 +185,15 @@ def test_an_address_set_in_the_process_neither_misleads_a_registration_nor_is_lo
     import mlflow
 
     tracker = Tracker(sqlite.uri, "process", sqlite.artifact_root)
-    run_id = tracker.start_study("s", params={}, tags={}, note="")
-    model_id = upload(tracker, run_id, model)
+    run = begin(tracker, "s")
+    model_id = upload(tracker, run, model)
     tracker.close(5)
     other = f"sqlite:///{tmp_path}/other.db"
     mlflow.set_tracking_uri(other)
     try:
-        registry.register(sqlite.uri, model_name="process", model_id=model_id, run_id=run_id, tags={}, description="")
+        registry.register(
+            sqlite.uri, model_name="process", model_id=model_id, run_id=run.run_id, tags={}, description=""
+        )
         assert mlflow.get_tracking_uri() == other
     finally:
         mlflow.set_tracking_uri(None)

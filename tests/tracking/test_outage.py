@@ -8,20 +8,16 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
-import pytest
+from support import begin, begin_trial
 
 from tracking import outbox
-from tracking.errors import TrackingAway
 from tracking.runs import DatasetInfo, Tracker
 
 
 def test_a_server_killed_and_started_again_gets_every_epoch_once(server, tmp_path):
     tracker = Tracker(server.uri, "outage", None)
-    study = tracker.start_study("s", params={}, tags={}, note="")
-    trials = [
-        tracker.start_trial(study, name=f"t{n}", params={}, tags={"search.trial.number": str(n)}, dataset=None)
-        for n in range(2)
-    ]
+    study = begin(tracker, "s")
+    trials = [begin_trial(tracker, study, number) for number in range(2)]
     epochs = range(300)
     for epoch in epochs:
         for trial in trials:
@@ -33,26 +29,26 @@ def test_a_server_killed_and_started_again_gets_every_epoch_once(server, tmp_pat
     tracker.finish(trials[0], "FINISHED")
     assert tracker.flush(1) is False
     assert tracker.outbox.waiting_since is not None
-    with pytest.raises(TrackingAway, match="does not answer"):
-        tracker._ask(lambda: tracker._client.get_run(study), patience=1.0)
-
-    starting = threading.Thread(target=server.start)
-    starting.start()
-    # A call that needs an answer waits for the server instead of failing its trial.
-    late = tracker.start_trial(study, name="t2", params={}, tags={"search.trial.number": "2"}, dataset=None)
-    starting.join()
+    # The run of a trial that starts meanwhile is made once the server is back, and nobody waits for it.
+    made = []
+    late = tracker.start_trial(study, 2, identity="x", name="t2", tags={}, on_made=made.append)
+    tracker.log_epoch(late, 0, {"loss": 3.0}, 1_700_000_000_000)
+    assert tracker.settle(away=0.1, at_most=30) is False
+    assert (late.run_id, made) == ("", [])
+    server.start()
     assert tracker.flush(60)
     assert tracker.outbox.failures == []
     assert tracker.outbox.waiting_since is None
     for trial in trials:
         for metric in ("loss", "val_loss"):
-            points = tracker._client.get_metric_history(trial, metric)
+            points = tracker._client.get_metric_history(trial.run_id, metric)
             assert [p.step for p in sorted(points, key=lambda p: p.step)] == list(epochs)
             assert all(p.timestamp == 1_700_000_000_000 + p.step for p in points)
-    assert tracker.status(trials[0]) == "FINISHED"
-    assert [f.path for f in tracker._client.list_artifacts(trials[0])] == ["after.txt"]
-    assert tracker.find_trial(study, 2) == late
-    found = tracker._client.search_runs([tracker.experiment_id], f"tags.`mlflow.parentRunId` = '{study}'")
+    assert tracker._client.get_run(trials[0].run_id).info.status == "FINISHED"
+    assert [f.path for f in tracker._client.list_artifacts(trials[0].run_id)] == ["after.txt"]
+    assert made == [late.run_id]
+    assert [m.step for m in tracker._client.get_metric_history(late.run_id, "loss")] == [0]
+    found = tracker._client.search_runs([tracker.experiment_id], f"tags.`mlflow.parentRunId` = '{study.run_id}'")
     assert len(found) == 3, "no run was made twice"
     assert tracker.close(5) == 0
 
@@ -101,11 +97,12 @@ def test_answers_that_get_lost_on_the_way_double_nothing(server, model, monkeypa
         Tracker(server.uri, "lossy", None).close(5)
         Lossy.lost.add("GET /api/2.0/mlflow/experiments/get-by-name")  # opening is not patient
         tracker = Tracker(f"http://127.0.0.1:{proxy.server_address[1]}", "lossy", None)
-        study = tracker.start_study("it's a study", params={"a": 1}, tags={}, note="")
+        study = tracker.start_study("it's a study", identity="its", tags={}, note="")
+        assert tracker.flush(60)
         Lossy.lost.discard("POST /api/2.0/mlflow/runs/create")
-        tags = {"search.trial.number": "0"}
-        info = DatasetInfo("digits", "d", "x", {})
-        trial = tracker.start_trial(study, name="t", params={"lr": 1}, tags=tags, dataset=info)
+        trial = tracker.start_trial(study, 0, identity="its", name="t", tags={}, fresh=True)
+        tracker.set_params(trial, {"lr": 1})
+        tracker.log_dataset(trial, DatasetInfo("digits", "d", "x", {}))
         for epoch in range(3):
             tracker.log_epoch(trial, epoch, {"loss": 1.0 - epoch}, 1000 + epoch)
         tracker.log_text(trial, "a.txt", "a")
@@ -126,11 +123,11 @@ def test_answers_that_get_lost_on_the_way_double_nothing(server, model, monkeypa
 
     plain = Tracker(server.uri, "lossy", None)
     client = plain._client
-    assert {run.info.run_id for run in client.search_runs([plain.experiment_id])} == {study, trial}
-    run = client.get_run(trial)
+    assert {run.info.run_id for run in client.search_runs([plain.experiment_id])} == {study.run_id, trial.run_id}
+    run = client.get_run(trial.run_id)
     assert (run.info.status, run.data.params, run.data.tags["x"]) == ("FINISHED", {"lr": "1"}, "y")
     assert len(run.inputs.dataset_inputs) == 1
-    assert [(m.step, m.timestamp) for m in client.get_metric_history(trial, "loss")] == [
+    assert [(m.step, m.timestamp) for m in client.get_metric_history(trial.run_id, "loss")] == [
         (0, 1000),
         (1, 1001),
         (2, 1002),

@@ -5,28 +5,28 @@ import math
 from pathlib import Path
 
 import pytest
+from support import begin, begin_trial
 
 from tracking.errors import TrackingAway, TrackingError
-from tracking.runs import DatasetInfo, Tracker
+from tracking.runs import DatasetInfo, Run, Tracker
 
 DIGITS = DatasetInfo("digits", "d" * 64, "scikit-learn", {"input_shape": [8, 8, 1], "classes": 10, "train_images": 1})
 
 
-def run_of(tracker, run_id):
+def run_of(tracker, run):
     assert tracker.flush(30), tracker.outbox.failures
-    return tracker._client.get_run(run_id)
+    return tracker._client.get_run(run.run_id)
 
 
-def history(tracker, run_id, metric):
+def history(tracker, run, metric):
     assert tracker.flush(30)
-    return [(m.step, m.value, m.timestamp) for m in tracker._client.get_metric_history(run_id, metric)]
+    return [(m.step, m.value, m.timestamp) for m in tracker._client.get_metric_history(run.run_id, metric)]
 
 
 def test_a_study_is_a_run_with_its_name_parameters_tags_and_note(tracker):
-    run = run_of(
-        tracker,
-        tracker.start_study("nice name", params={"trials": 12, "full": False}, tags={"search.x": 1}, note="# Note"),
-    )
+    study = tracker.start_study("nice name", identity="n", tags={"search.x": 1}, note="# Note")
+    tracker.set_params(study, {"trials": 12, "full": False})
+    run = run_of(tracker, study)
     assert run.info.run_name == "nice name"
     assert run.info.status == "RUNNING"
     assert run.data.params == {"trials": "12", "full": "False"}
@@ -36,10 +36,11 @@ def test_a_study_is_a_run_with_its_name_parameters_tags_and_note(tracker):
 
 
 def test_a_trial_is_a_child_with_its_parameters_tags_and_dataset(tracker, study):
-    tags = {"search.trial.number": "7", "mlflow.source.name": "python -m search"}
-    trial = tracker.start_trial(study, name="trial 7", params={"lr": 0.1}, tags=tags, dataset=DIGITS)
+    trial = begin_trial(tracker, study, 7, tags={"mlflow.source.name": "python -m search"})
+    tracker.log_dataset(trial, DIGITS)
     run = run_of(tracker, trial)
-    assert run.data.tags["mlflow.parentRunId"] == study
+    assert run.data.tags["mlflow.parentRunId"] == study.run_id
+    assert run.data.tags["search.trial.number"] == "7"
     assert run.data.tags["mlflow.runName"] == run.info.run_name == "trial 7"
     assert (run.data.tags["mlflow.source.name"], run.data.tags["mlflow.source.type"]) == ("python -m search", "LOCAL")
     (logged,) = run.inputs.dataset_inputs
@@ -49,10 +50,31 @@ def test_a_trial_is_a_child_with_its_parameters_tags_and_dataset(tracker, study)
 
 
 def test_a_trial_is_found_again_by_its_number_in_its_own_study_only(tracker, study, trial):
-    other = tracker.start_study("another", params={}, tags={}, note="")
-    assert tracker.find_trial(study, 3) == trial
-    assert tracker.find_trial(study, 4) is None
-    assert tracker.find_trial(other, 3) is None
+    made = []
+    assert begin_trial(tracker, study, 3, fresh=False, on_made=made.append).run_id == trial.run_id
+    assert begin_trial(tracker, study, 3, known=trial.run_id, on_made=made.append).run_id == trial.run_id
+    assert made == [trial.run_id], "a known id is not told again"
+    others = [begin_trial(tracker, study, 4, fresh=False), begin_trial(tracker, begin(tracker, "b"), 3, fresh=False)]
+    assert trial.run_id not in {other.run_id for other in others}
+
+
+def test_a_run_that_somebody_deleted_is_brought_back_and_one_that_is_gone_is_made_anew(tracker, study, trial):
+    tracker._client.delete_run(trial.run_id)
+    again = begin_trial(tracker, study, 3, known=trial.run_id)
+    assert run_of(tracker, again).info.lifecycle_stage == "active"
+    made = []
+    anew = begin_trial(tracker, study, 9, known="0" * 32, on_made=made.append)
+    assert made == [anew.run_id]
+    assert run_of(tracker, anew).info.status == "RUNNING"
+
+
+def test_a_resumed_run_takes_only_the_steps_it_has_not(tracker, study, trial):
+    tracker.log_epoch(trial, 0, {"loss": 1.0}, 1000)
+    assert tracker.flush(30)
+    again = begin_trial(tracker, study, 3, known=trial.run_id, fresh=False)
+    for step in (0, 1, 1):
+        tracker.log_epoch(again, step, {"loss": 1.0}, 2000 + step)
+    assert history(tracker, again, "loss") == [(0, 1.0, 1000), (1, 1.0, 2001)]
 
 
 def test_a_parameter_too_long_for_mlflow_is_cut_and_a_tag_says_so(tracker, trial):
@@ -86,8 +108,6 @@ def test_epochs_keep_their_steps_and_times_and_are_never_doubled(tracker, trial)
         assert tracker.flush(30)
     assert history(tracker, trial, "loss") == [(s, 1 / (s + 1), 1_700_000_000_000 + s) for s in range(3)]
     assert len(history(tracker, trial, "nan")) == 3
-    assert tracker.logged_steps(trial, "loss") == tracker.logged_steps(trial, "nan") == {0, 1, 2}
-    assert tracker.logged_steps(trial, "never logged") == set()
 
 
 def test_a_nan_is_kept_and_an_infinity_is_left_out_and_named(tracker, trial):
@@ -103,7 +123,6 @@ def test_a_paused_trial_has_no_end_and_a_resumed_one_runs_again(tracker, trial):
         tracker.finish(trial, status, {"search.trial.state": status.lower()})
         info = run_of(tracker, trial).info
         assert (info.status, bool(info.end_time)) == (status, ended)
-        assert tracker.status(trial) == status
     tracker.reopen(trial)
     info = run_of(tracker, trial).info
     assert (info.status, bool(info.end_time)) == ("RUNNING", False)
@@ -125,7 +144,7 @@ def test_texts_bytes_and_files_are_stored_under_their_paths_and_replaced(tracker
     tracker.log_bytes(trial, "empty", b"")
     tracker.log_file(trial, local, "space")
     assert tracker.flush(30), tracker.outbox.failures
-    got = Path(tracker._client.download_artifacts(trial, "", str(tmp_path)))
+    got = Path(tracker._client.download_artifacts(trial.run_id, "", str(tmp_path)))
     assert (got / "config.json").read_text() == '{"é": 1}'
     assert (got / "figures/deep/curves.png").read_bytes() == b"\x89PNG"
     assert (got / "empty").read_bytes() == b""
@@ -136,7 +155,9 @@ def test_what_mlflow_refuses_is_named_and_holds_up_nothing_else(tracker, trial):
     tracker.set_params(trial, {"lr": 0.2, "new": 1})
     tracker.log_epoch(trial, 0, {"bad;name": 1.0, "loss": 2.0}, 1)
     tracker.log_file(trial, Path("/nowhere/at/all"))
-    tracker.set_tags("0" * 32, {"a": "b"})
+    nowhere = Run("nowhere", "0" * 32)
+    tracker._runs["nowhere"] = nowhere
+    tracker.set_tags(nowhere, {"a": "b"})
     tracker.finish(trial, "FINISHED")
     run = run_of(tracker, trial)
     assert run.data.params == {"lr": "0.1", "new": "1"}
@@ -164,19 +185,19 @@ def test_a_deleted_experiment_is_named_with_the_way_to_restore_it(tracker, place
 
 def test_files_of_a_database_store_lie_under_the_experiments_name(sqlite):
     opened = Tracker(sqlite.uri, "named", sqlite.artifact_root)
-    run = opened.start_study("s", params={}, tags={}, note="")
+    run = begin(opened, "s")
     opened.log_text(run, "a.txt", "a")
     assert opened.close(10) == 0
-    assert (sqlite.files / "named" / run / "artifacts" / "a.txt").read_text() == "a"
+    assert (sqlite.files / "named" / run.run_id / "artifacts" / "a.txt").read_text() == "a"
 
 
 def test_a_trial_costs_few_requests_and_an_epoch_one(server):
     opened = Tracker(server.uri, "requests", None)
-    study = opened.start_study("s", params={"a": 1}, tags={}, note="")
-    assert opened.flush(10)
+    study = begin(opened, "s")
     before = len(server.requests())
-    tags = {"search.trial.number": "0"}
-    trial = opened.start_trial(study, name="t", params={"lr": 1}, tags=tags, dataset=DIGITS)
+    trial = begin_trial(opened, study, 0)
+    opened.set_params(trial, {"lr": 1})
+    opened.log_dataset(trial, DIGITS)
     assert opened.flush(10)
     assert [r.rpartition("/")[2] for r in server.requests()[before:]] == ["create", "log-batch", "log-inputs"]
     for epoch in range(5):
@@ -209,7 +230,7 @@ import sys
 from pathlib import Path
 from tracking.runs import Tracker
 t = Tracker(sys.argv[1], "e", Path(sys.argv[2]))
-run = t.start_study("s", params={}, tags={}, note="")
+run = t.start_study("s", identity="s", tags={}, note="")
 t.log_epoch(run, 0, {"loss": 1.0}, 1)
 print(t.experiment_id, t.close(20))
 '''
