@@ -30,7 +30,7 @@ SEARCH = (
     click.option("--trials", help="Trials in all, those already in the study included."),
     click.option("--epochs", help="Most epochs a trial."),
     *SLOTS,
-    click.option("--sampler", help="Who proposes: tpe (default) or random."),
+    click.option("--sampler", help="Who proposes: tpe (default), random, or qmc (evenly spread)."),
     click.option("--pruner", help="Who stops early: asha (default), median or none."),
     click.option("--seed", help="Fixes every random choice (default 0)."),
     click.option("--study", help="Name of the study; an existing one goes on."),

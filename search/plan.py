@@ -22,7 +22,7 @@ from spaces._hp import narrow
 from spaces.datasets import describe
 from spaces.errors import SpaceError
 
-SAMPLER_NAMES = ("tpe", "random")
+SAMPLER_NAMES = ("tpe", "random", "qmc")
 PRUNER_NAMES = ("asha", "median", "none")
 BACKENDS = ("tensorflow", "jax")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")

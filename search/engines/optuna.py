@@ -14,16 +14,17 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
-from search.engines.samplers import SAMPLERS
+from search.engines.samplers import SAMPLERS, Ask
 from search.errors import StoreError
 from search.settings import masked
-from spaces import HyperParameters, Parameter, Space, config_hash
+from spaces import HyperParameters, Parameter, Space, config_hash, declared
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 MAX_ASKS = 100
 REFUSED = "search.refused"
+POSITION = "search.position"  # along the sequence of a sampler that walks one
 
 
 class Exhausted(Exception):
@@ -68,7 +69,10 @@ def _typed(parameter: Parameter, value: float) -> float:
 
 @dataclass(frozen=True)
 class Proposal:
-    """One configuration and what Optuna must store of it; `seed` proposed it after `asks` repeats."""
+    """One configuration and what Optuna must store of it; `seed` proposed it after `asks` repeats.
+
+    `position` is where along its sampler's sequence it was found; None for what no sampler drew.
+    """
 
     config: dict[str, Any]
     params: dict[str, Any]
@@ -76,6 +80,7 @@ class Proposal:
     seed: int | None = None
     asks: int = 0
     refused: str | None = None
+    position: int | None = None
 
 
 def derive(seed: int, *parts: object) -> int:
@@ -133,27 +138,43 @@ def propose(
 ) -> Proposal:
     """The next configuration, one not yet in the study; `refused` says why where it is not to be run.
 
-    It is drawn on an in-memory copy of the study by a sampler seeded from (seed, trial number, ask), so
-    a repeated configuration leaves no trace and teaches the sampler nothing. Raises Exhausted.
+    It is drawn on an in-memory copy of the study by a sampler made from the stored trials and the seeds alone
+    (see Ask), so a repeated configuration leaves no trace and teaches the sampler nothing. Raises Exhausted.
     """
     trials = study.get_trials(deepcopy=False)
     known = {t.user_attrs.get("config.hash") for t in trials}
+    start = 1 + max((t.user_attrs.get(POSITION, -1) for t in trials), default=-1)
     for asks in range(MAX_ASKS):
         drawn_by = derive(seed, "ask", len(trials), asks)
-        copy = optuna.create_study(sampler=SAMPLERS[sampler](drawn_by), directions=study.directions)
+        ask = Ask(drawn_by, seed, start + asks, lambda: _dimensions(space, narrowings))
+        copy = optuna.create_study(sampler=SAMPLERS[sampler](ask), directions=study.directions)
         copy.add_trials(trials)
         trial = copy.ask()
         config = space.sample(OptunaDraws(trial, narrowings))
         if config_hash(config) in known:
             continue
         frozen = copy.get_trials(deepcopy=False)[-1]
-        return Proposal(config, dict(frozen.params), dict(frozen.distributions), drawn_by, asks, refuse(config))
+        params, distributions = dict(frozen.params), dict(frozen.distributions)
+        return Proposal(config, params, distributions, drawn_by, asks, refuse(config), start + asks)
     raise Exhausted(f"no new configuration in {MAX_ASKS} proposals")
 
 
-def accept(study: optuna.Study, proposal: Proposal, attributes: Mapping[str, Any]) -> FrozenTrial:
-    """Writes a proposal into the study: running, or pruned and infeasible where it was refused."""
+def _dimensions(space: Space, narrowings: Mapping[str, str]) -> dict[str, BaseDistribution]:
+    """Every hyperparameter that is sampled, active or not, as Optuna has it."""
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
+    hp = OptunaDraws(trial, narrowings)
+    for parameter in declared(space, narrowings).values():
+        hp.draw(parameter)
+    return trial.distributions
+
+
+def accept(
+    study: optuna.Study, proposal: Proposal, attributes: Mapping[str, Any], *, violation: float = 1.0
+) -> FrozenTrial:
+    """Writes a proposal into the study: running, or pruned and infeasible by `violation` where it was refused."""
     attributes = dict(attributes) | {"config": proposal.config, "config.hash": config_hash(proposal.config)}
+    if proposal.position is not None:
+        attributes[POSITION] = proposal.position
     if proposal.refused is None:
         frozen = optuna.trial.create_trial(
             state=TrialState.RUNNING,
@@ -167,7 +188,7 @@ def accept(study: optuna.Study, proposal: Proposal, attributes: Mapping[str, Any
             params=proposal.params,
             distributions=proposal.distributions,
             user_attrs=attributes | {REFUSED: proposal.refused},
-            constraints={"refused": 1.0},
+            constraints={"refused": violation},
         )
     study.add_trial(frozen)
     return study.get_trials(deepcopy=False)[-1]
@@ -176,6 +197,18 @@ def accept(study: optuna.Study, proposal: Proposal, attributes: Mapping[str, Any
 def reopen(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
     """A stored, unfinished trial that takes reports again and can be told."""
     return optuna.trial.Trial(study, trial._trial_id)
+
+
+def tell_infeasible(study: optuna.Study, trial: optuna.Trial, name: str, violation: float) -> None:
+    """Ends a trial that broke constraint `name` by `violation`, above zero: pruned, and infeasible to the sampler.
+
+    Raises ValueError where `violation` is not above zero, which would read as feasible.
+    """
+    if not violation > 0:
+        raise ValueError(f"violation {violation:g}: must be above zero")
+    if name not in trial.constraints:  # told before, by a coordinator killed in between
+        trial.set_constraint(name, violation)
+    study.tell(trial, state=TrialState.PRUNED)
 
 
 def counted(trials: list[FrozenTrial]) -> list[FrozenTrial]:

@@ -1,4 +1,4 @@
-"""A plain convolutional network for small images, with its parameter count, multiply-adds and activations by formula."""
+"""A plain convolutional network for small images; its parameters, multiply-adds and activations by formula."""
 
 from __future__ import annotations
 
