@@ -29,14 +29,16 @@ SLOTS = (
     click.option("--trial-memory", help="Most memory of one trial's processes, like 6gb (default: a fair share)."),
     click.option("--max-failures", help="Stop the study after this many failed trials in a row (default 5)."),
 )
-OFFLINE = click.option("--offline", is_flag=True, help="Start without MLflow; it is brought up to date when it is there.")
+OFFLINE = click.option(
+    "--offline", is_flag=True, help="Start without MLflow; it is brought up to date when it is there."
+)
 SEARCH = (
     click.argument("space"),
     click.argument("narrow", nargs=-1, metavar="[KEY=VALUE | KEY=LOW..HIGH | KEY=A,B]..."),
     click.option("--trials", help="Trials in all, those already in the study included."),
     click.option("--epochs", help="Most epochs a trial."),
     *SLOTS,
-    click.option("--sampler", help="Who proposes: tpe (default) or random."),
+    click.option("--sampler", help="Who proposes: tpe (default), random, or qmc (evenly spread)."),
     click.option("--pruner", help="Who stops early: asha (default), median or none."),
     click.option("--seed", help="Fixes every random choice (default 0)."),
     click.option("--study", help="Name of the study; an existing one goes on."),
@@ -146,9 +148,7 @@ def run(home: str, storage: str, tracking_uri: str, as_json: bool, offline: bool
 @cli.command()
 @click.argument("study")
 @_with(click.option("--trials", help="A new total."), *SLOTS, OFFLINE, *PLACES, JSON)
-def resume(
-    study: str, home: str, storage: str, tracking_uri: str, as_json: bool, offline: bool, **asked: Any
-) -> int:
+def resume(study: str, home: str, storage: str, tracking_uri: str, as_json: bool, offline: bool, **asked: Any) -> int:
     """Go on with STUDY where it stopped."""
     from search import report
     from search.errors import InputError

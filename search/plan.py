@@ -23,7 +23,7 @@ from spaces._hp import narrow
 from spaces.datasets import describe
 from spaces.errors import SpaceError
 
-SAMPLER_NAMES = ("tpe", "random")
+SAMPLER_NAMES = ("tpe", "random", "qmc")
 PRUNER_NAMES = ("asha", "median", "none")
 BACKENDS = ("tensorflow", "jax")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
@@ -294,7 +294,12 @@ def _limits(
 
 def _gpu_memory(slots: Sequence[Slot], found: Sequence[Gpu]) -> float | None:
     """MB of the smallest share of a GPU that a trial gets; None where one runs without."""
-    each = [g.memory * 1.048576 / sum(slot.gpu == g.index for slot in slots) for g in found for s in slots if s.gpu == g.index]
+    each = [
+        g.memory * 1.048576 / sum(slot.gpu == g.index for slot in slots)
+        for g in found
+        for s in slots
+        if s.gpu == g.index
+    ]
     return MEMORY_SHARE * min(each) if len(each) == len(slots) else None
 
 
@@ -332,7 +337,13 @@ def resume(stored: Mapping[str, Any], request: Request) -> Plan:
     if read.problems:
         raise InputError(read.problems)
     tuples = {name: tuple(stored[name]) for name in ("baselines", "cuts", "left_out")}
-    changed = {"slots": slots, "trials": trials, "timeout": timeout, "keep": keep, "gpu_memory": _gpu_memory(slots, found)}
+    changed = {
+        "slots": slots,
+        "trials": trials,
+        "timeout": timeout,
+        "keep": keep,
+        "gpu_memory": _gpu_memory(slots, found),
+    }
     return Plan(**(dict(stored) | tuples | changed | limits))
 
 

@@ -122,7 +122,9 @@ def run(plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = 
             )
             with _signals() as interrupt:
                 with executor:
-                    session = Session(plan, space, study, folder, data_folder, executor, tracker, screen, interrupt, lease)
+                    session = Session(
+                        plan, space, study, folder, data_folder, executor, tracker, screen, interrupt, lease
+                    )
                     with screen:
                         session.story()
                 interrupt.armed = False  # what is left takes seconds and must not be torn
@@ -223,9 +225,7 @@ class Session:
         self.data_folder, self.executor, self.screen, self.interrupt = data_folder, executor, screen, interrupt
         self.lease, self.tracker = lease, tracker
         self.data: DataSpec = describe(space.dataset)
-        self.mirror = Mirror(
-            tracker, study, plan, space, folder, mirror.keep_provenance(folder, collect(Path.cwd()))
-        )
+        self.mirror = Mirror(tracker, study, plan, space, folder, mirror.keep_provenance(folder, collect(Path.cwd())))
         self.shelf = Shelf(study, folder, space, tracker, plan.keep)
         self.clock = Clock(plan.timeout, plan.budget, folder)
         self.active: dict[int, Active] = {}
@@ -293,7 +293,9 @@ class Session:
             raise SearchError(f"study {self.plan.study!r} was taken over by another process; nothing is lost")
         limit = self.clock.reached([(a.seconds, a.devices) for a in self.active.values()])
         if self.interrupt.count:
-            self._stop("interrupted", "stopping: running trials end their epoch and checkpoint; Ctrl-C again kills them")
+            self._stop(
+                "interrupted", "stopping: running trials end their epoch and checkpoint; Ctrl-C again kills them"
+            )
         elif limit:
             self._stop(limit, f"{limit}: running trials end their epoch and checkpoint")
 
@@ -384,9 +386,10 @@ class Session:
     def _accept(self, proposal: engine.Proposal, baseline: Baseline | None) -> FrozenTrial:
         """Write a proposal into its folder, then into the study store."""
         attributes = self._attributes(proposal, baseline)
-        record = engine.record(proposal, attributes)
         if proposal.refused is None:
-            store.write_json(store.trial_folder(self.folder, record["number"]) / "trial.json", record)
+            number = len(self.study.get_trials(deepcopy=False))
+            record = engine.record(number, proposal, attributes)
+            store.write_json(store.trial_folder(self.folder, number) / "trial.json", record)
             return engine.accept(self.study, proposal, attributes)
         violation = memory.judge(self.observed, self._demand(proposal.config)).violation
         return engine.accept(self.study, proposal, attributes, violation=violation)

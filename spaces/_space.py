@@ -50,7 +50,9 @@ class Space:
     `sample(hp)` draws and returns a plain configuration; `build(config, data)` returns a Keras model that
     takes raw uint8 images and gives float32 probabilities; `recipe(config)` says how to train it.
     `params(config, data)` and `multiply_adds(config, data)` are formulas: weights in all, and
-    multiply-adds for one image forward. `columns` are the hyperparameters a table shows first.
+    multiply-adds for one image forward. `activations(config, data)`, where a space has it, is the sum of the
+    sizes of all layers' outputs for one image: what a trial needs of memory is told from it beforehand, and less
+    well from the multiply-adds without it. `columns` are the hyperparameters a table shows first.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Space:
     recipe: Callable[[Config], Recipe]
     params: Callable[[Config, DataSpec], int]
     multiply_adds: Callable[[Config, DataSpec], int]
+    activations: Callable[[Config, DataSpec], int] | None = None
     metric: str = "val_accuracy"
     direction: Literal["maximize", "minimize"] = "maximize"
     epochs: int

@@ -38,6 +38,7 @@ SPACE = Space(
     recipe=recipe,
     params=cnn.params,
     multiply_adds=cnn.multiply_adds,
+    activations=cnn.activations,
     epochs=8,
     trials=12,
     baselines=(

@@ -62,6 +62,7 @@ SPACE = Space(
     recipe=recipe,
     params=densenet.params,
     multiply_adds=densenet.multiply_adds,
+    activations=densenet.activations,
     epochs=100,
     trials=40,
     baselines=(

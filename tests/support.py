@@ -1,7 +1,8 @@
-"""What several test modules import: a clean environment for a process, and runs to log to."""
+"""What several test modules import: a clean environment for a process, runs to log to, a network's true sizes."""
 
 from __future__ import annotations
 
+import math
 import os
 import uuid
 from pathlib import Path
@@ -34,3 +35,8 @@ def begin_trial(tracker: Tracker, study: Run, number: int, **options: Any) -> Ru
     run = tracker.start_trial(study, number, **said)
     assert tracker.flush(30), tracker.outbox.failures
     return run
+
+
+def layer_outputs(model: Any) -> int:
+    """The sizes of the outputs of all layers of a Keras model for one image, added up."""
+    return sum(math.prod(layer.output.shape[1:]) for layer in model.layers)

@@ -11,23 +11,32 @@ from datetime import datetime
 from typing import Any, Literal, cast
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
-from search.engines.samplers import SAMPLERS
+from search.engines.samplers import SAMPLERS, Ask
 from search.errors import StoreError
 from search.settings import masked
-from spaces import HyperParameters, Parameter, Space, config_hash
+from spaces import HyperParameters, Parameter, Space, config_hash, declared
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 MAX_ASKS = 100
 REFUSED = "search.refused"
+POSITION = "search.position"  # along the sequence of a sampler that walks one
 
 
 class Exhausted(Exception):
     """Raised when no new configuration is found after MAX_ASKS proposals in a row."""
+
+
+class SpaceFault(Exception):
+    """Raised when a space's own code fails on one configuration; holds what is known of that."""
+
+    def __init__(self, error: Exception, trial: FrozenTrial, position: int) -> None:
+        self.error, self.trial, self.position = error, trial, position
+        super().__init__(f"the space failed on one configuration: {type(error).__name__}: {error}")
 
 
 class OptunaDraws(HyperParameters):
@@ -68,7 +77,10 @@ def _typed(parameter: Parameter, value: float) -> float:
 
 @dataclass(frozen=True)
 class Proposal:
-    """One configuration and what Optuna must store of it; `seed` proposed it after `asks` repeats."""
+    """One configuration and what Optuna must store of it; `seed` proposed it after `asks` repeats.
+
+    `position` is where along its sampler's sequence it was found; None for what no sampler drew.
+    """
 
     config: dict[str, Any]
     params: dict[str, Any]
@@ -76,6 +88,7 @@ class Proposal:
     seed: int | None = None
     asks: int = 0
     refused: str | None = None
+    position: int | None = None
 
 
 def derive(seed: int, *parts: object) -> int:
@@ -133,44 +146,92 @@ def propose(
 ) -> Proposal:
     """The next configuration, one not yet in the study; `refused` says why where it is not to be run.
 
-    It is drawn on an in-memory copy of the study by a sampler seeded from (seed, trial number, ask), so
-    a repeated configuration leaves no trace and teaches the sampler nothing. Raises Exhausted.
+    It is drawn on an in-memory copy of the study by a sampler made from the stored trials and the seeds alone
+    (see Ask), so a repeated configuration leaves no trace and teaches the sampler nothing. Raises Exhausted, and
+    SpaceFault where sample() or `refuse` fails.
     """
     trials = study.get_trials(deepcopy=False)
     known = {t.user_attrs.get("config.hash") for t in trials}
+    start = 1 + max((t.user_attrs.get(POSITION, -1) for t in trials), default=-1)
     for asks in range(MAX_ASKS):
         drawn_by = derive(seed, "ask", len(trials), asks)
-        copy = optuna.create_study(sampler=SAMPLERS[sampler](drawn_by), directions=study.directions)
+        ask = Ask(drawn_by, seed, start + asks, lambda: _dimensions(space, narrowings))
+        copy = optuna.create_study(sampler=SAMPLERS[sampler](ask), directions=study.directions)
         copy.add_trials(trials)
         trial = copy.ask()
-        config = space.sample(OptunaDraws(trial, narrowings))
-        if config_hash(config) in known:
-            continue
+        try:
+            config = space.sample(OptunaDraws(trial, narrowings))
+            if config_hash(config) in known:
+                continue
+            refused = refuse(config)
+        except Exception as error:
+            raise SpaceFault(error, copy.get_trials(deepcopy=False)[-1], start + asks) from error
         frozen = copy.get_trials(deepcopy=False)[-1]
-        return Proposal(config, dict(frozen.params), dict(frozen.distributions), drawn_by, asks, refuse(config))
+        params, distributions = dict(frozen.params), dict(frozen.distributions)
+        return Proposal(config, params, distributions, drawn_by, asks, refused, start + asks)
     raise Exhausted(f"no new configuration in {MAX_ASKS} proposals")
 
 
-def accept(study: optuna.Study, proposal: Proposal, attributes: Mapping[str, Any]) -> FrozenTrial:
-    """Writes a proposal into the study: running, or pruned and infeasible where it was refused."""
-    attributes = dict(attributes) | {"config": proposal.config, "config.hash": config_hash(proposal.config)}
-    if proposal.refused is None:
-        frozen = optuna.trial.create_trial(
-            state=TrialState.RUNNING,
-            params=proposal.params,
-            distributions=proposal.distributions,
-            user_attrs=attributes,
-        )
-    else:
-        frozen = optuna.trial.create_trial(
-            state=TrialState.PRUNED,
-            params=proposal.params,
-            distributions=proposal.distributions,
-            user_attrs=attributes | {REFUSED: proposal.refused},
-            constraints={"refused": 1.0},
-        )
+def _dimensions(space: Space, narrowings: Mapping[str, str]) -> dict[str, BaseDistribution]:
+    """Every hyperparameter that is sampled, active or not, as Optuna has it."""
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
+    hp = OptunaDraws(trial, narrowings)
+    for parameter in declared(space, narrowings).values():
+        hp.draw(parameter)
+    return trial.distributions
+
+
+def complete(proposal: Proposal, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """All attributes of a trial made from a proposal."""
+    found = dict(attributes) | {"config": proposal.config, "config.hash": config_hash(proposal.config)}
+    return found if proposal.position is None else found | {POSITION: proposal.position}
+
+
+def accept(
+    study: optuna.Study, proposal: Proposal, attributes: Mapping[str, Any], *, violation: float = 1.0
+) -> FrozenTrial:
+    """Writes a proposal into the study: running, or pruned and infeasible by `violation` where it was refused."""
+    refused = {} if proposal.refused is None else {REFUSED: proposal.refused}
+    frozen = optuna.trial.create_trial(
+        state=TrialState.PRUNED if refused else TrialState.RUNNING,
+        params=proposal.params,
+        distributions=proposal.distributions,
+        user_attrs=complete(proposal, attributes) | refused,
+        constraints={"refused": violation} if refused else None,
+    )
     study.add_trial(frozen)
     return study.get_trials(deepcopy=False)[-1]
+
+
+def pass_over(study: optuna.Study, fault: SpaceFault, why: str) -> None:
+    """Writes down that the space failed on a configuration, so that it is not drawn again and again."""
+    frozen = optuna.trial.create_trial(
+        state=TrialState.FAIL,
+        params=fault.trial.params,
+        distributions=fault.trial.distributions,
+        user_attrs={REFUSED: why, POSITION: fault.position},
+    )
+    study.add_trial(frozen)
+
+
+def record(number: int, proposal: Proposal, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial as JSON, from which `restored` makes it again."""
+    distributions = {n: distribution_to_json(d) for n, d in proposal.distributions.items()}
+    return {
+        "number": number,
+        "params": proposal.params,
+        "distributions": distributions,
+        "attributes": complete(proposal, attributes),
+    }
+
+
+def restored(stored: Mapping[str, Any], **known: Any) -> FrozenTrial:
+    """The trial of a `record`, with what else is known of it: state, values, attributes."""
+    distributions = {n: json_to_distribution(text) for n, text in stored["distributions"].items()}
+    attributes = {**stored["attributes"], **known.pop("user_attrs", {})}
+    return optuna.trial.create_trial(
+        params=stored["params"], distributions=distributions, user_attrs=attributes, **known
+    )
 
 
 def reopen(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
@@ -184,6 +245,18 @@ def numbered(study: optuna.Study, number: int) -> FrozenTrial:
         if trial.number == number:
             return trial
     raise KeyError(number)
+
+
+def tell_infeasible(study: optuna.Study, trial: optuna.Trial, name: str, violation: float) -> None:
+    """Ends a trial that broke constraint `name` by `violation`, above zero: pruned, and infeasible to the sampler.
+
+    Raises ValueError where `violation` is not above zero, which would read as feasible.
+    """
+    if not violation > 0:
+        raise ValueError(f"violation {violation:g}: must be above zero")
+    if name not in trial.constraints:  # told before, by a coordinator killed in between
+        trial.set_constraint(name, violation)
+    study.tell(trial, state=TrialState.PRUNED)
 
 
 def counted(trials: list[FrozenTrial]) -> list[FrozenTrial]:

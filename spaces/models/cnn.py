@@ -1,4 +1,4 @@
-"""A plain convolutional network for small images, with its parameter count and multiply-adds by formula."""
+"""A plain convolutional network for small images; its parameters, multiply-adds and activations by formula."""
 
 from __future__ import annotations
 
@@ -31,6 +31,15 @@ def multiply_adds(config: Mapping[str, Any], data: DataSpec) -> int:
     convolutions, inputs = _widths(config, data)
     inside = sum(side * side * 9 * c_in * c_out for side, c_in, c_out in convolutions)
     return inside + inputs * config["dense_units"] + config["dense_units"] * data.classes
+
+
+def activations(config: Mapping[str, Any], data: DataSpec) -> int:
+    """Numbers that all layers together put out for one image, which training keeps until the backward pass."""
+    convolutions, inputs = _widths(config, data)
+    image = 2 * data.input_shape[0] * data.input_shape[1] * data.input_shape[2]
+    inside = sum((side * side + (side // 2) ** 2) * c_out for side, _, c_out in convolutions)
+    dense = config["dense_units"] * (2 if config["dropout"] > 0 else 1)
+    return image + inside + inputs + dense + data.classes
 
 
 def build(config: Mapping[str, Any], data: DataSpec) -> Any:

@@ -1,4 +1,4 @@
-"""DenseNet for small images: the network, its parameter count and its multiply-adds by formula.
+"""DenseNet for small images: the network, its parameter count, multiply-adds and activations by formula.
 
 Source: Huang et al., "Densely Connected Convolutional Networks" (CVPR 2017), with the notebook's `reset`
 transition, which narrows to growth_rate * compression channels instead of the paper's theta * channels.
@@ -92,6 +92,25 @@ def multiply_adds(config: Mapping[str, Any], data: DataSpec) -> int:
     shape = shape_of(config)
     inside = sum(s * s * kernel * kernel * c_in * c_out for s, kernel, c_in, c_out in _convolutions(shape, data))
     return inside + _head(shape, data)[1] * data.classes
+
+
+def activations(config: Mapping[str, Any], data: DataSpec) -> int:
+    """Numbers that all layers together put out for one image, which training keeps until the backward pass."""
+    shape, growth = shape_of(config), shape_of(config).growth
+    copies = 2 if config["dropout"] > 0 else 1  # a dropped output is kept beside the undropped one
+    side, channels = data.input_shape[0], shape.stem
+    total = side * side * (2 * data.input_shape[2] + channels)  # the image, scaled; the stem
+    for block in range(shape.blocks):
+        for _ in range(shape.layers):
+            narrow = 2 * channels + 3 * BOTTLENECK * growth if shape.bottleneck else 2 * channels
+            channels += growth
+            total += side * side * (narrow + copies * growth + channels)
+        if block < shape.blocks - 1:
+            narrow = shape.narrowed(channels)
+            total += side * side * (2 * channels + copies * narrow)
+            side, channels = side // 2, narrow
+            total += side * side * channels
+    return total + side * side * 2 * channels + 2 * _head(shape, data)[1] + data.classes
 
 
 def build(config: Mapping[str, Any], data: DataSpec) -> Any:

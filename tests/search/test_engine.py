@@ -1,12 +1,20 @@
 """Proposals: distinct, seeded, resumable; refused ones teach the sampler, repeated ones leave no trace."""
 
+import functools
+import tempfile
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
 import optuna
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from search.engines import optuna as engine
 from search.engines.pruners import PRUNERS, rungs
-from search.engines.samplers import SAMPLERS
+from search.engines.samplers import SAMPLERS, Ask
 from search.plan import PRUNER_NAMES, SAMPLER_NAMES
 from spaces import config_hash, find
 
@@ -35,6 +43,132 @@ def test_a_search_resumed_half_way_proposes_what_one_go_would_have(tmp_path, sam
     whole = search(study(), 24, sampler)
     search(study(tmp_path), 11, sampler)
     assert search(study(tmp_path), 24, sampler) == whole
+
+
+def mixed(opened, count, sampler, space=SPACE):
+    """A search in which everything happens: a baseline first, pruned, failed, refused and infeasible trials."""
+
+    def refuse(config):
+        return "too wide" if config["batch_size"] == 64 and config["optimizer"] == "sgd" else None
+
+    while len(done := engine.counted(opened.get_trials(deepcopy=False))) < count:
+        if not done:
+            proposal = engine.replay(space, space.baselines[0].config, {})
+        else:
+            proposal = engine.propose(opened, space, {}, sampler=sampler, seed=5, refuse=refuse)
+        frozen = engine.accept(opened, proposal, {}, violation=0.3)
+        if proposal.refused is None:
+            trial, value = engine.reopen(opened, frozen), proposal.config["learning_rate"]
+            outcome = engine.derive(0, "outcome", frozen.number) % 6
+            if outcome == 0:
+                trial.report(value / 3, 1)
+                trial.report(value / 2, 2)
+                opened.tell(trial, state=TrialState.PRUNED)
+            elif outcome == 1:
+                opened.tell(trial, state=TrialState.FAIL)
+            elif outcome == 2:
+                engine.tell_infeasible(opened, trial, "memory", 0.1 + value)
+            else:
+                opened.tell(trial, value)
+    return [t.user_attrs["config"] for t in opened.get_trials(deepcopy=False)]
+
+
+@functools.cache
+def in_one_go(sampler):
+    return mixed(study(), 30, sampler)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@given(splits=st.lists(st.integers(0, 30), min_size=1, max_size=3).map(sorted))
+@example(splits=[15])
+@settings(max_examples=3, deadline=None)
+def test_a_search_resumed_anywhere_proposes_what_one_go_would_have(sampler, splits):
+    """Whatever became of its trials, baselines first, in a file or in memory."""
+    in_memory = study()
+    with tempfile.TemporaryDirectory() as folder:
+        for count in (*splits, 30):
+            from_file = mixed(study(folder), count, sampler)
+            from_memory = mixed(in_memory, count, sampler)
+    assert from_file == from_memory == in_one_go(sampler)
+
+
+def positions(opened):
+    return [t.user_attrs[engine.POSITION] for t in opened.get_trials(deepcopy=False) if engine.POSITION in t.user_attrs]
+
+
+def test_qmc_walks_along_one_sequence_from_its_start_whatever_became_of_its_trials():
+    opened = study()
+    mixed(opened, 30, "qmc")
+    assert positions(opened) == list(range(len(positions(opened)))), "no repeats in a large space, hence no gaps"
+    assert any(engine.REFUSED in t.user_attrs for t in opened.get_trials(deepcopy=False))
+    assert engine.POSITION not in opened.get_trials(deepcopy=False)[0].user_attrs, "the baseline is not part of it"
+
+
+def test_qmc_leaves_out_of_its_sequence_only_what_would_repeat_a_configuration():
+    narrow = {"learning_rate": "0.001", "weight_decay": "0", "dropout": "0", "optimizer": "adam", "filters": "8"}
+    opened = study()
+    search(opened, 60, "qmc", narrow)
+    walked = positions(opened)
+    assert walked[-1] > 59
+    everything, seen = [], set()
+    for position in range(walked[-1] + 1):
+        ask = Ask(0, 0, position, lambda: engine._dimensions(SPACE, narrow))
+        trial = optuna.create_study(sampler=SAMPLERS["qmc"](ask)).ask()
+        name = config_hash(SPACE.sample(engine.OptunaDraws(trial, narrow)))
+        everything += [position] if name not in seen else []
+        seen.add(name)
+    assert walked == everything
+
+
+@pytest.mark.parametrize("name", ["cnn_digits", "densenet_cifar10"])
+def test_qmc_spreads_conditional_hyperparameters_too_though_a_baseline_without_them_came_first(name):
+    space, opened = find(name), study()
+    engine.accept(opened, engine.replay(space, space.baselines[0].config, {}), {})
+    for _ in range(160):
+        proposal = engine.propose(opened, space, {}, sampler="qmc", seed=3, refuse=lambda config: None)
+        engine.accept(opened, proposal, {})
+    configs = [t.user_attrs["config"] for t in opened.get_trials(deepcopy=False)[1:]]
+    optimizers = Counter(c["optimizer"] for c in configs)
+    assert all(28 <= count <= 36 for count in optimizers.values()), "160 fall evenly on five, about 32 each"
+    momentum = sorted(c["momentum"] for c in configs if c["optimizer"] == "sgd")
+    assert len(set(momentum)) == len(momentum)
+    assert max(b - a for a, b in pairwise([0.0, *momentum, 0.95])) < 0.95 / 5
+    rates = np.log10([c["learning_rate"] for c in configs])
+    assert np.histogram(rates, bins=16, range=(-4, -1))[0].tolist() == [10] * 16
+
+
+def test_another_seed_gives_qmc_another_sequence():
+    assert search(study(), 8, "qmc", seed=1) != search(study(), 8, "qmc", seed=2)
+
+
+def test_a_trial_out_of_memory_is_stored_pruned_and_infeasible(tmp_path):
+    opened = study(tmp_path)
+    for number in range(30):
+        proposal = engine.propose(opened, SPACE, {}, sampler="tpe", seed=1, refuse=lambda config: None)
+        trial = engine.reopen(opened, engine.accept(opened, proposal, {}))
+        if proposal.config["filters"] == 32:
+            trial.report(0.9, 1)
+            engine.tell_infeasible(opened, trial, "memory", 0.25)
+        else:
+            opened.tell(trial, number / 100)
+    stored = study(tmp_path).get_trials(deepcopy=False)
+    wide = [t for t in stored if t.user_attrs["config"]["filters"] == 32]
+    assert wide
+    assert all(t.state == TrialState.PRUNED and t.constraints == {"memory": 0.25} for t in wide)
+    late = [t for t in stored[15:] if t in wide]
+    assert len(late) < len(wide) - len(late), "TPE sees it and keeps away"
+
+
+def test_a_violation_must_be_above_zero_and_is_kept_where_the_coordinator_was_killed_before_the_state():
+    opened = study()
+    proposal = engine.propose(opened, SPACE, {}, sampler="tpe", seed=1, refuse=lambda config: None)
+    trial = engine.reopen(opened, engine.accept(opened, proposal, {}))
+    with pytest.raises(ValueError, match="above zero"):
+        engine.tell_infeasible(opened, trial, "memory", 0.0)
+    trial.set_constraint("memory", 0.5)
+    engine.tell_infeasible(opened, engine.reopen(opened, opened.get_trials()[0]), "memory", 0.7)
+    assert opened.get_trials()[0].constraints == {"memory": 0.5}
+    assert opened.get_trials()[0].state == TrialState.PRUNED
 
 
 def test_no_configuration_is_proposed_twice_and_a_small_space_ends_exhausted():

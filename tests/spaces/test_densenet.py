@@ -7,6 +7,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import layer_outputs
 
 from spaces import RandomDraws, Replay, find
 from spaces.datasets import describe
@@ -23,9 +24,11 @@ def test_the_baselines_have_the_notebooks_parameters(name, count):
 
 @given(seed=st.integers(0, 2**31))
 @settings(max_examples=40, deadline=None)
-def test_the_formula_equals_kerass_count_for_random_configurations(seed):
+def test_the_formulas_equal_kerass_counts_for_random_configurations(seed):
     config = SPACE.sample(RandomDraws(seed, {"layers_per_block": "2..5", "growth_rate": "8..20"}))
-    assert densenet.build(config, DATA).count_params() == SPACE.params(config, DATA)
+    model = densenet.build(config, DATA)
+    assert model.count_params() == SPACE.params(config, DATA)
+    assert layer_outputs(model) == densenet.activations(config, DATA)
 
 
 @pytest.mark.parametrize(("name", "trainable"), [("small", 970_420), ("large", 3_532_210)])

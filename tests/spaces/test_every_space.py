@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from support import layer_outputs
 
 from spaces import RandomDraws, Replay, canonical, config_hash, declared, find, names
 from spaces.datasets import describe
@@ -59,6 +60,17 @@ def test_the_parameter_formula_equals_kerass_count(name):
         config = space.sample(RandomDraws(seed, _small(space)))
         assert space.build(config, data).count_params() == space.params(config, data)
         assert space.multiply_adds(config, data) > 0
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_activation_formula_equals_the_sizes_of_kerass_outputs(name):
+    space = find(name)
+    data = describe(space.dataset)
+    if space.activations is None:
+        pytest.skip("this space has no formula; its multiply-adds stand in")
+    for seed in range(5):
+        config = space.sample(RandomDraws(seed, _small(space)))
+        assert layer_outputs(space.build(config, data)) == space.activations(config, data)
 
 
 @pytest.mark.parametrize("name", ALL)
