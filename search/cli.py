@@ -102,6 +102,19 @@ def _explain(error: Exception) -> int:
     raise error
 
 
+def _usable(settings: Any, offline: bool = False) -> Any:
+    """The same settings. Raises InputError where a place they name cannot be used."""
+    from search.errors import InputError
+    from search.settings import problems
+    from tracking import probe
+
+    place = None if offline else probe.problem(settings.tracking_uri)
+    found = problems(settings) + ([place] if place else [])
+    if found:
+        raise InputError(found)
+    return settings
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def cli() -> None:
     """Search hyperparameters of Keras image models; every trial is kept in MLflow and none is lost."""
@@ -151,17 +164,12 @@ def run(home: str, storage: str, tracking_uri: str, as_json: bool, offline: bool
 def resume(study: str, home: str, storage: str, tracking_uri: str, as_json: bool, offline: bool, **asked: Any) -> int:
     """Go on with STUDY where it stopped."""
     from search import report
-    from search.errors import InputError
     from search.plan import Request
     from search.plan import resume as resumed_plan
-    from search.settings import problems, resolve
-    from tracking import probe
+    from search.settings import resolve
 
     settings = resolve(home=home, storage=storage, tracking_uri=tracking_uri)
-    place = None if offline else probe.problem(settings.tracking_uri)
-    found = problems(settings) + ([place] if place else [])
-    if found:
-        raise InputError(found)
+    _usable(settings, offline)
     stored = report.load(study, settings).user_attrs["plan"]
     made = resumed_plan(stored, Request(space=stored["space"], study=study, **asked))
 
@@ -245,6 +253,55 @@ def ui(host: str, port: int, study: str | None, no_browser: bool, home: str, sto
     from search.ui import serve
 
     return serve(resolve(home=home, storage=storage, tracking_uri=tracking_uri), host, port, study, not no_browser)
+
+
+@cli.command()
+@click.argument("study", required=False)
+@_with(*PLACES, JSON)
+def reconcile(study: str | None, home: str, storage: str, tracking_uri: str, as_json: bool) -> int:
+    """Make study store, MLflow and trial folders agree for STUDY (all where none is named); says what was mended."""
+    from search.settings import resolve
+
+    settings = _usable(resolve(home=home, storage=storage, tracking_uri=tracking_uri))
+
+    from search.reconcile import reconcile as reconcile_studies
+
+    return reconcile_studies(study, settings, as_json)
+
+
+@cli.command()
+@click.argument("study")
+@_with(click.option("--yes", is_flag=True, help="Do not ask."), *PLACES, JSON)
+def delete(study: str, yes: bool, home: str, storage: str, tracking_uri: str, as_json: bool) -> int:
+    """Delete STUDY with its runs, weights and files; what was registered stays."""
+    from search.settings import resolve
+
+    settings = _usable(resolve(home=home, storage=storage, tracking_uri=tracking_uri))
+
+    from search.remove import delete as delete_study
+
+    return delete_study(study, settings, yes=yes, as_json=as_json)
+
+
+@cli.command()
+@click.argument("study", required=False)
+@_with(
+    click.option("--keep", type=click.IntRange(min=0), help="Weights of how many best trials stay (default: as run)."),
+    click.option("--dry-run", is_flag=True, help="Only say what would go."),
+    *PLACES,
+    JSON,
+)
+def gc(
+    study: str | None, keep: int | None, dry_run: bool, home: str, storage: str, tracking_uri: str, as_json: bool
+) -> int:
+    """Remove weights beyond the best, old checkpoints and half-written files of STUDY, or of all studies."""
+    from search.settings import resolve
+
+    settings = _usable(resolve(home=home, storage=storage, tracking_uri=tracking_uri))
+
+    from search.remove import gc as collect
+
+    return collect(study, settings, keep=keep, dry_run=dry_run, as_json=as_json)
 
 
 @cli.command()

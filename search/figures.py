@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from search import links
 from search.engines import optuna as engine
 from search.plan import Plan
 from spaces import Space
@@ -121,7 +122,7 @@ def table(study: optuna.Study) -> str:
                 attrs.get("baseline", ""),
                 attrs.get("parameters", ""),
                 attrs.get("config.hash"),
-                attrs.get("mlflow.run_id", ""),
+                links.run_id(study, t),
                 *(attrs.get("config", {}).get(k, "") for k in keys),
             ]
         )

@@ -72,8 +72,8 @@ def leased(study: optuna.Study, say: Any) -> Iterator[Lease]:
         owner, silent = _owner(held), time.time() - held["beat"]
         if not _is_dead(held, silent):
             raise StudyBusy(
-                f"study {study.study_name!r} is run by {owner}, last heard of {max(0, silent):.0f} s ago; stop it there, "
-                f"or, if it is dead, try again in {max(1, EXPIRES - silent):.0f} s"
+                f"study {study.study_name!r} is run by {owner}, last heard of {max(0, silent):.0f} s ago; stop it "
+                f"there, or, if it is dead, try again in {max(1, EXPIRES - silent):.0f} s"
             )
         say(f"taken over from {owner}, which is dead (last heard of {max(0, silent):.0f} s ago)")
     token = uuid.uuid4().hex

@@ -31,7 +31,7 @@ STATUS = {
     TrialState.FAIL: "FAILED",
 }
 DATA_SEED = 0  # the split is the dataset's, the same for every study, so that studies can be compared
-IDENTITY, REASON = "id", "reason"
+IDENTITY, REASON, MIRRORED = "id", "reason", "mirrored"
 TEXTS = ("model_summary.txt", "error.txt")  # artifacts that are files of the trial's folder
 
 

@@ -6,7 +6,7 @@ import re
 
 import optuna
 
-from search import figures, report, weights
+from search import figures, links, report, weights
 from search.errors import InputError
 from search.settings import Settings, masked
 from spaces import find
@@ -42,7 +42,7 @@ def promote(name: str, number: int | None, model: str | None, settings: Settings
         settings.tracking_uri,
         model_name=model or space.name,
         model_id=model_id,
-        run_id=attrs["mlflow.run_id"],
+        run_id=links.run_id(study, trial),
         tags={
             "search.study": name,
             "search.trial.number": str(trial.number),
@@ -65,7 +65,7 @@ def promote(name: str, number: int | None, model: str | None, settings: Settings
                 "trial": trial.number,
                 "value": trial.value,
                 "model_id": model_id,
-                "run_id": attrs["mlflow.run_id"],
+                "run_id": links.run_id(study, trial),
             }
         )
     print(

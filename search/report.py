@@ -74,19 +74,35 @@ def spaces(as_json: bool) -> None:
 
 def _store(settings: Settings) -> Any:
     """The study store, which must be there: reading commands make none. Raises InputError."""
-    from pathlib import Path
-
-    from sqlalchemy.engine import make_url
-
     from search.engines.optuna import storage
 
     found = problems(settings)
     if found:
         raise InputError(found)
-    url = make_url(settings.storage)
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+    if _is_missing(settings):
         raise InputError(f"no study yet in {masked(settings.storage)}; start one: python -m search run cnn_digits")
     return storage(settings.storage)
+
+
+def names(settings: Settings) -> list[str]:
+    """Every study of this program in the store; none where there is no store yet. Raises InputError, StoreError."""
+    from search.engines import optuna as engine
+
+    found = problems(settings)
+    if found:
+        raise InputError(found)
+    if _is_missing(settings):
+        return []
+    return [s.study_name for s in engine.studies(engine.storage(settings.storage)) if "plan" in s.user_attrs]
+
+
+def _is_missing(settings: Settings) -> bool:
+    from pathlib import Path
+
+    from sqlalchemy.engine import make_url
+
+    url = make_url(settings.storage)
+    return url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file()
 
 
 def load(study: str, settings: Settings) -> optuna.Study:
@@ -140,7 +156,7 @@ def _standing(study: optuna.Study, settings: Settings) -> dict[str, Any]:
     from search import figures
     from search.engines import optuna as engine
 
-    owner = _owner(study.study_name, settings)
+    owner = owner_of(study, settings)
     trials = engine.counted(study.get_trials(deepcopy=False))
     plan, best = study.user_attrs["plan"], figures.ranked(study)
     states: dict[str, int] = {}
@@ -170,7 +186,7 @@ def _state(trial: FrozenTrial, owner: str | None) -> str:
 
 
 def _brief(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-    from search import weights
+    from search import links, weights
 
     attrs = trial.user_attrs
     return {
@@ -185,7 +201,7 @@ def _brief(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
         "parameters": attrs.get("parameters"),
         "config": attrs.get("config"),
         "config_hash": attrs.get("config.hash"),
-        "run_id": attrs.get("mlflow.run_id"),
+        "run_id": links.run_id(study, trial) or None,
         "model_id": weights.model_id(study, trial.number),
     }
 
@@ -215,10 +231,11 @@ def status(name: str | None, settings: Settings, as_json: bool) -> None:
         print(f"not running; go on: python -m search resume {name}")
 
 
-def _owner(name: str, settings: Settings) -> str | None:
-    from search.store import owner
+def owner_of(study: optuna.Study, settings: Settings) -> str | None:
+    """Who runs a study now, here or elsewhere; None where nobody does."""
+    from search import lease, store
 
-    return owner(settings.study_folder(name))
+    return store.owner(settings.study_folder(study.study_name)) or lease.holder(study)
 
 
 def show(name: str, number: int | None, settings: Settings, as_json: bool) -> None:
@@ -246,7 +263,7 @@ def show(name: str, number: int | None, settings: Settings, as_json: bool) -> No
         return None
     if as_json:
         return emit([_brief(study, t) for t in trials])
-    owner = _owner(name, settings)
+    owner = owner_of(study, settings)
     rows = []
     for t in trials:
         value, config = figures.value_of(t, study), t.user_attrs.get("config", {})

@@ -121,9 +121,8 @@ def epochs(folder: Path) -> list[dict[str, Any]]:
     return [by_epoch[number] for number in range(len(by_epoch)) if all(n in by_epoch for n in range(number + 1))]
 
 
-def remove_weights(folder: Path) -> None:
-    """Remove what a finished trial no longer needs: checkpoint and model folder."""
-    (folder / "checkpoint.npz").unlink(missing_ok=True)
+def remove_model(folder: Path) -> None:
+    """Remove the model folder that a finished trial left."""
     shutil.rmtree(folder / "model", ignore_errors=True)
 
 

@@ -29,11 +29,9 @@ from search.errors import FAILED, INTERRUPTED, OK, TERMINATED, InputError, Searc
 from search.executors.devices import Slot
 from search.executors.local import Died, LocalExecutor
 from search.lease import Lease, leased, owned
-from search.mirror import DATA_SEED, IDENTITY, REASON, Mirror
+from search.mirror import DATA_SEED, IDENTITY, MIRRORED, REASON, Mirror
 from search.plan import Plan, check_identity, describe_plan
-from search.reconcile import MIRRORED, unfinished
 from search.settings import Settings
-from search.trial import checkpoints
 from search.trial.schedule import best_epoch
 from search.trial.spec import TrialSpec
 from search.weights import Shelf
@@ -273,7 +271,7 @@ class Session:
         self.mirror.describe_study()
         self.tracker.reopen(self.mirror.parent)
         trials = self.study.get_trials(deepcopy=False)
-        self.waiting = unfinished(trials)
+        self.waiting = engine.unfinished(trials)
         mirrored = set(self.study.user_attrs.get(MIRRORED, ()))
         behind = [t for t in engine.counted(trials) if t.state.is_finished() and t.number not in mirrored]
         for trial in behind:
@@ -388,7 +386,8 @@ class Session:
         attributes = self._attributes(proposal, baseline)
         if proposal.refused is None:
             number = len(self.study.get_trials(deepcopy=False))
-            record = engine.record(number, proposal, attributes)
+            attributes = engine.complete(proposal, attributes)
+            record = engine.record(number, proposal.params, proposal.distributions, attributes)
             store.write_json(store.trial_folder(self.folder, number) / "trial.json", record)
             return engine.accept(self.study, proposal, attributes)
         violation = memory.judge(self.observed, self._demand(proposal.config)).violation
@@ -588,9 +587,9 @@ class Session:
     def _ended(self, active: Active, state: str, note: str) -> None:
         """A trial is told: its record is closed, MLflow hears of it, its weights are offered."""
         frozen = engine.numbered(self.study, active.spec.number)
-        reason = frozen.user_attrs.get(REASON, "")
-        store.append(active.spec.path, {"event": "finished", "state": frozen.state.name, "reason": reason})
-        checkpoints.remove(active.spec.path)
+        said = {k: v for k, v in frozen.user_attrs.items() if k in ("attempts", REASON, "error", MEMORY)}
+        end = {"state": frozen.state.name, "attributes": said, "constraints": frozen.constraints}
+        store.append(active.spec.path, {"event": "finished", **end})
         self.shelf.offer(active.run, frozen)
         self.mirror.end(active.run, frozen)
         self._left(active)

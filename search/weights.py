@@ -13,6 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from search import figures, store
+from search.trial import checkpoints
 from search.trial.schedule import best_epoch
 from spaces import Space
 from tracking.runs import Run, Tracker
@@ -71,9 +72,10 @@ class Shelf:
         folder = store.trial_folder(self.folder, frozen.number)
         value = figures.value_of(frozen, self.study)
         history = [event["metrics"] for event in store.epochs(folder)]
+        checkpoints.remove(folder)
         known = any(k.number == frozen.number for k in kept(self.study))
         if known or value is None or not history or not self.has_room(value):
-            store.remove_weights(folder)
+            store.remove_model(folder)
             return False
         if not (folder / "model" / "MLmodel").is_file():
             return False
@@ -99,7 +101,7 @@ class Shelf:
                 new = self._uploaded.get_nowait()
                 remember(self.study, new)
                 # Only now: until then the folder is all that says there are weights.
-                store.remove_weights(store.trial_folder(self.folder, new.number))
+                store.remove_model(store.trial_folder(self.folder, new.number))
         except Empty:
             self.drop_fallen()
 

@@ -22,6 +22,8 @@ HOMES = {
         "search/promote.py",
         "search/weights.py",
         "search/mirror.py",
+        "search/links.py",
+        "search/lease.py",
     ),
     "keras": ("search/trial/", "spaces/", "tracking/packaging.py"),
     "tensorflow": ("search/trial/",),

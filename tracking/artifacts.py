@@ -45,12 +45,19 @@ class Artifacts:
         """Store all files of a local folder at an artifact location."""
         self._repository(location).log_artifacts(str(folder))
 
+    def remove_run(self, run_id: str) -> None:
+        """Delete every file of a run; where there are none any more, nothing."""
+        self._remove_all(self._connection.client.get_run(run_id).info.artifact_uri)
+
     def remove_model(self, location: str) -> None:
         """Delete every file of a logged model; where there are none any more, nothing."""
+        self._remove_all(location)
+
+    def _remove_all(self, location: str) -> None:
         self._repository(location).delete_artifacts()
         parts = urlsplit(location)
         if parts.scheme in ("", "file"):
-            # MLflow leaves the empty folder models/m-<id>.
+            # MLflow leaves the empty folder of the run or model.
             with contextlib.suppress(OSError):
                 Path(unquote(parts.path)).parent.rmdir()
 

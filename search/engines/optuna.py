@@ -214,14 +214,18 @@ def pass_over(study: optuna.Study, fault: SpaceFault, why: str) -> None:
     study.add_trial(frozen)
 
 
-def record(number: int, proposal: Proposal, attributes: Mapping[str, Any]) -> dict[str, Any]:
+def record(
+    number: int,
+    params: Mapping[str, Any],
+    distributions: Mapping[str, BaseDistribution],
+    attributes: Mapping[str, Any],
+) -> dict[str, Any]:
     """A trial as JSON, from which `restored` makes it again."""
-    distributions = {n: distribution_to_json(d) for n, d in proposal.distributions.items()}
     return {
         "number": number,
-        "params": proposal.params,
-        "distributions": distributions,
-        "attributes": complete(proposal, attributes),
+        "params": dict(params),
+        "distributions": {name: distribution_to_json(d) for name, d in distributions.items()},
+        "attributes": dict(attributes),
     }
 
 
@@ -257,6 +261,11 @@ def tell_infeasible(study: optuna.Study, trial: optuna.Trial, name: str, violati
     if name not in trial.constraints:  # told before, by a coordinator killed in between
         trial.set_constraint(name, violation)
     study.tell(trial, state=TrialState.PRUNED)
+
+
+def unfinished(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that were begun and not told, the oldest first."""
+    return [t for t in counted(trials) if not t.state.is_finished()]
 
 
 def counted(trials: list[FrozenTrial]) -> list[FrozenTrial]:
