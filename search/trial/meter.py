@@ -59,8 +59,3 @@ class Meter:
         with self._lock:
             samples, self._samples = self._samples or [self._sample()], []
         return {name: sum(s.get(name, 0.0) for s in samples) / len(samples) for name in samples[-1]}
-
-
-def resident_megabytes() -> float:
-    """This process' resident memory in MB."""
-    return float(psutil.Process().memory_info().rss) / 1e6

@@ -2,118 +2,154 @@
 
 from __future__ import annotations
 
-import time
+import gc
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from search.trial import checkpoints
+from search.trial.checkpoints import Unusable
+from search.trial.control import Control, Stopped
+from search.trial.memory import Peak, chain, is_out_of_memory
 from search.trial.meter import Meter
 from search.trial.schedule import best_epoch, stops_early
-from search.trial.spec import TrialSpec
 from spaces import find
 from spaces.datasets import describe, load
 
-# A message and, where the coordinator must decide, its answer.
-Tell = Callable[[dict[str, Any]], None]
-Ask = Callable[[dict[str, Any]], dict[str, Any]]
-
-CHECKPOINT_SHARE = 0.02  # of training time
 EXAMPLES = 4
 
 
-def run_trial(spec: TrialSpec, tell: Tell, ask: Ask, meter: Meter) -> None:
-    """Train `spec`, telling of every step; ends with a `done` or `failed` message, never with an exception.
+def run_trial(control: Control, meter: Meter, *, gpu: bool = False) -> bool:
+    """Train the trial of `control`, telling of every step; ends with a `done` or `failed` message.
 
-    `ask` sends an epoch's record and waits: only once the coordinator has it on disk does training go on.
+    Returns whether this process is fit for another trial: after an error or where training was broken off it is not.
     """
-    from search.trial.train import NotANumber, Training
+    from search.trial.train import NotANumber
 
+    control.peak = Peak(gpu=gpu)
+    fit = True
     try:
-        space = find(spec.space)
-        data = describe(space.dataset)
-        arrays = load(
-            space.dataset,
-            Path(spec.data_folder),
-            seed=spec.data_seed,
-            train_limit=spec.train_limit,
-            validation_limit=spec.validation_limit,
-        )
-        training = Training(space, spec, data, arrays)
-        notes = _restored(training, spec)
-        tell(
-            {
-                "event": "started",
-                "epoch": len(training.history),
-                "parameters": training.network.count_params(),
-                "summary": _summary(training.network),
-                "notes": notes,
-                "train": len(arrays.train),
-                "validation": len(arrays.validation),
-                "data_digest": arrays.digest,
-            }
-        )
-        verdict = _epochs(training, spec, ask, meter)
-        if verdict == "stop":
-            return tell({"event": "done", "state": "stopped"})
-        best = best_epoch(training.history, spec.metric, spec.direction)
-        done = {
-            "state": "pruned" if verdict == "prune" else "complete",
-            "best_epoch": best,
-            "value": training.history[best][spec.metric],
-            "early": verdict == "early",
-        }
-        if ask({"event": "trained", **done}).get("package"):
-            done["model"] = _package(training, spec, arrays.validation_arrays()[0][:EXAMPLES])
-        tell({"event": "done", **done})
+        last = _attempt(control, meter)
+    except Stopped:
+        control.keeper.write()  # or wait for the reading thread to have written it
+        last, fit = {"event": "done", "state": "stopped"}, False
     except NotANumber as error:
-        tell({"event": "failed", "reason": "nan", "error": str(error)})
-    except Exception as error:
-        tell({"event": "failed", "reason": "error", "error": _first_words(error), "traceback": traceback.format_exc()})
+        last = {"event": "failed", "reason": "nan", "error": str(error)}
+    except BaseException as error:  # a space's sys.exit() is an error of its trial
+        took = control.memory()
+        last, fit = _failure(error) | took, False
+    control.close()
+    if last.get("state") == "stopped":
+        last |= {"epoch": control.keeper.on_disk}
+    control.tell(control.memory() | last)
+    return fit
 
 
-def _first_words(error: Exception) -> str:
+def _attempt(control: Control, meter: Meter) -> dict[str, Any]:
+    """The last message of a trial that ends without an error."""
+    from search.trial.train import Training
+
+    spec = control.spec
+    control.enter("loading")
+    space = find(spec.space)
+    data = describe(space.dataset)
+    arrays = load(
+        space.dataset,
+        Path(spec.data_folder),
+        seed=spec.data_seed,
+        train_limit=spec.train_limit,
+        validation_limit=spec.validation_limit,
+    )
+    control.enter("building")
+    training = Training(space, spec, data, arrays)
+    notes = _restored(training, control)
+    control.tell(
+        {
+            "event": "started",
+            "epoch": len(training.history),
+            "parameters": training.network.count_params(),
+            "summary": _summary(training.network),
+            "notes": notes,
+            "train": len(arrays.train),
+            "validation": len(arrays.validation),
+            "data_digest": arrays.digest,
+        }
+    )
+    verdict = _epochs(training, control, meter)
+    if verdict == "stop":
+        return {"event": "done", "state": "stopped"}
+    best = best_epoch(training.history, spec.metric, spec.direction)
+    done = {
+        "state": "pruned" if verdict == "prune" else "complete",
+        "best_epoch": best,
+        "value": training.history[best][spec.metric],
+        "early": verdict == "early",
+    }
+    if control.ask({"event": "trained", **done}).get("package"):
+        control.enter("packaging")
+        done["model"] = _package(training, control, arrays.validation_arrays()[0][:EXAMPLES])
+    return {"event": "done", **done}
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    # The model hangs on the frames; without them there is memory to say what happened.
+    for each in chain(error):
+        traceback.clear_frames(each.__traceback__)
+    gc.collect()
+    reason = "oom" if is_out_of_memory(error) else "error"
+    text = "".join(traceback.format_exception(error))
+    return {"event": "failed", "reason": reason, "error": _first_words(error), "traceback": text}
+
+
+def _first_words(error: BaseException) -> str:
     """The first line of an error that says something: TensorFlow's first says only that there was one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:3]) if lines and lines[0].endswith(":") else (lines[0] if lines else "")
     return f"{type(error).__name__}: {text}"[:500]
 
 
-def _restored(training: Any, spec: TrialSpec) -> list[str]:
-    checkpoint = spec.path / "checkpoint.npz"
-    if not checkpoint.is_file():
-        return []
-    try:
-        training.restore(checkpoint, most_epochs=spec.recorded)
-    except Exception as error:
-        return [f"the checkpoint cannot be used ({error}); trained from the start"]
-    return [f"goes on from its checkpoint after {len(training.history)} epochs"]
+def _restored(training: Any, control: Control) -> list[str]:
+    """Restore the newest checkpoint that is exactly of this trial; what to tell people of it."""
+    notes = []
+    for path in checkpoints.files(control.spec.path):
+        try:
+            training.restore(checkpoints.read(path), most_epochs=control.spec.recorded)
+        except Unusable as error:
+            notes.append(f"{path.name} is passed over: {error}")
+            continue
+        control.keeper.on_disk = control.epoch = len(training.history)
+        return [*notes, f"goes on from its checkpoint after {len(training.history)} epochs"]
+    return [*notes, "no checkpoint can be used; trained from the start"] if notes else []
 
 
-def _epochs(training: Any, spec: TrialSpec, ask: Ask, meter: Meter) -> str:
+def _epochs(training: Any, control: Control, meter: Meter) -> str:
     """Why training ended: all, early, prune or stop."""
+    spec, keeper = control.spec, control.keeper
     patience = training.recipe.patience if spec.patience is None else spec.patience
-    checkpoint, saved_at, cost = spec.path / "checkpoint.npz", time.perf_counter(), 0.0
     while len(training.history) < spec.epochs:
         if stops_early(training.history, patience):
             return "early"
-        number = len(training.history)
-        record = training.epoch() | meter.read()
-        verdict = ask({"event": "epoch", "epoch": number, "metrics": record})["do"]
+        if control.stopping:
+            keeper.save(training)
+            return "stop"
+        number = control.epoch = len(training.history)
+        record = training.epoch(control.beat)
+        told = {"event": "epoch", "epoch": number, "metrics": record | meter.read(), **control.memory()}
+        verdict = control.ask(told)["do"]
         # Only now: a checkpoint must never be ahead of what the coordinator has on disk.
-        now = time.perf_counter()
-        if verdict == "stop" or (verdict == "go" and cost <= CHECKPOINT_SHARE * (now - saved_at)):
-            training.save(checkpoint)
-            saved_at = time.perf_counter()
-            cost = saved_at - now
-        if verdict != "go":
-            return str(verdict)
+        if verdict == "prune":
+            return "prune"
+        ending = verdict == "stop" or control.stopping
+        keeper.acknowledged(training, record["seconds"], must=ending or number + 1 in spec.rungs)
+        if ending:
+            return "stop"
     return "all"
 
 
-def _package(training: Any, spec: TrialSpec, example: Any) -> str:
+def _package(training: Any, control: Control, example: Any) -> str:
     from tracking import packaging
 
+    spec = control.spec
     folder = spec.path / "model"
     packaging.save(
         training.best_network(),

@@ -14,8 +14,9 @@ class TrialSpec:
 
     `epochs` is the most it trains; `milestones` are epochs from 0 that replace the recipe's shares;
     `patience` None means the recipe's, 0 means never stop early. `folder` is the trial's own, where the
-    checkpoint and the finished model stand; `recorded` is how many of its epochs the coordinator has on disk. `seed`
-    fixes weights, sample order, dropout and augmentation.
+    checkpoints and the finished model stand; `recorded` is how many of its epochs the coordinator has on disk. `seed`
+    fixes weights, sample order, dropout and augmentation. `rungs` are epochs trained at which a checkpoint is always
+    written.
     """
 
     study: str
@@ -37,6 +38,7 @@ class TrialSpec:
     precision: str
     folder: str
     recorded: int = 0
+    rungs: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
@@ -45,7 +47,8 @@ class TrialSpec:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrialSpec:
         """The spec of a plain dictionary."""
-        return cls(**(values | {"milestones": tuple(values["milestones"])}))
+        tuples = {name: tuple(values.get(name, ())) for name in ("milestones", "rungs")}
+        return cls(**(values | tuples))
 
     @property
     def path(self) -> Path:

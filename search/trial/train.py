@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import io
-import json
 import math
-import os
 import time
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from search.trial import augment
+from search.trial.checkpoints import Snapshot, Unusable
 from search.trial.schedule import best_epoch, learning_rate
 from search.trial.spec import TrialSpec
 from spaces import Recipe, Space
 from spaces.datasets import DataSpec, TrainingData
 
 VALIDATION_BATCH = 256
+
+Beat = Callable[[str, int], None]  # the phase (training, validation) and the batch that begins
 
 
 class NotANumber(Exception):
@@ -53,11 +53,13 @@ class Training:
         self._validation = arrays.validation_arrays()
         self._validation_batch = _even_batch(len(self._validation[1]))
 
-    def epoch(self) -> dict[str, float]:
+    def epoch(self, beat: Beat | None = None) -> dict[str, float]:
         """Train and validate the next epoch; the record has Keras' names, seconds and images_per_second.
 
+        `beat` is called as each batch begins and may raise to break the epoch off; this object is then of no more use.
         Raises NotANumber where the loss is not finite.
         """
+        pulse = [Pulse(beat)] if beat else []
         number, started = len(self.history), time.perf_counter()
         rate = learning_rate(self.recipe, number, self.spec.epochs, self.spec.milestones, self.history)
         self.model.optimizer.learning_rate = rate
@@ -68,14 +70,14 @@ class Training:
             batch_size=min(self.recipe.batch_size, len(order)),
             shuffle=False,
             verbose=0,
-            callbacks=[keras.callbacks.TerminateOnNaN()],
+            callbacks=[keras.callbacks.TerminateOnNaN(), *pulse],
         ).history
         trained = time.perf_counter() - started
         record = {name: _plain(values[-1]) for name, values in fitted.items()}
         if not math.isfinite(record.get("loss", math.nan)):
             raise NotANumber(f"the loss of epoch {number} is {record.get('loss', math.nan)}")
         measured = self.model.evaluate(
-            *self._validation, batch_size=self._validation_batch, verbose=0, return_dict=True
+            *self._validation, batch_size=self._validation_batch, verbose=0, return_dict=True, callbacks=pulse
         )
         record |= {f"val_{name}": _plain(value) for name, value in measured.items()}
         record |= {
@@ -97,37 +99,69 @@ class Training:
         # The models' variables include the seed generators of dropout and augmentation, which no Keras file keeps.
         return [*self.model.variables, *self.model.optimizer.variables]
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint: weights, optimizer, seed generators, best weights, history; whole or not at all."""
-        arrays = {f"v{i:05}": np.asarray(keras.ops.convert_to_numpy(v.value)) for i, v in enumerate(self._variables())}
-        arrays |= {f"b{i:05}": weight for i, weight in enumerate(self.best)}
-        arrays["history"] = np.frombuffer(json.dumps(self.history).encode(), np.uint8)
-        arrays["config"] = np.frombuffer(self.spec.config_hash.encode(), np.uint8)
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
-        aside = path.with_suffix(".part")
-        with aside.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
+    @property
+    def size(self) -> int:
+        """Bytes of a snapshot, nearly."""
+        sizes = [math.prod(v.shape) * 4 for v in self._variables()]
+        return sum(sizes) + sum(weight.nbytes for weight in self.best)
 
-    def restore(self, path: Path, most_epochs: int) -> None:
-        """Go on from a checkpoint of at most `most_epochs`. Raises ValueError where it does not fit this trial."""
-        with np.load(path, allow_pickle=False) as stored:
-            if stored["config"].tobytes().decode() != self.spec.config_hash:
-                raise ValueError(f"{path} belongs to another configuration")
-            history = json.loads(stored["history"].tobytes())
-            if len(history) > most_epochs:
-                raise ValueError(f"{path} is {len(history) - most_epochs} epochs ahead of what was recorded")
-            variables = self._variables()
-            names = sorted(name for name in stored.files if name[0] == "v")
-            if len(names) != len(variables):
-                raise ValueError(f"{path} holds {len(names)} variables, the model has {len(variables)}")
-            for variable, name in zip(variables, names, strict=True):
-                variable.assign(stored[name])
-            self.best = [stored[name] for name in sorted(n for n in stored.files if n[0] == "b")]
-            self.history = history
+    def snapshot(self) -> Snapshot:
+        """A copy in the host's memory of all that the next epoch depends on; call it between epochs."""
+        # np.array copies: on a CPU, JAX hands out views of buffers that the next step overwrites.
+        return Snapshot(
+            config_hash=self.spec.config_hash,
+            variables=[np.array(keras.ops.convert_to_numpy(v.value)) for v in self._variables()],
+            best=self.best,
+            history=tuple(self.history),
+        )
+
+    def restore(self, snapshot: Snapshot, most_epochs: int) -> None:
+        """Go on from a snapshot of at most `most_epochs`; all of it is checked before anything is assigned.
+
+        Raises Unusable where it does not fit this trial, which then is as it was.
+        """
+        variables = self._variables()
+        if snapshot.config_hash != self.spec.config_hash:
+            raise Unusable("it belongs to another configuration")
+        if snapshot.epochs > most_epochs:
+            raise Unusable(f"it is {_epochs(snapshot.epochs - most_epochs)} ahead of what was recorded")
+        _check_fit("variable", snapshot.variables, [(tuple(v.shape), v.dtype) for v in variables])
+        _check_fit("best weight", snapshot.best, [(w.shape, w.dtype.name) for w in self.network.get_weights()])
+        for variable, value in zip(variables, snapshot.variables, strict=True):
+            variable.assign(value)
+        self.best = list(snapshot.best)
+        self.history = [dict(record) for record in snapshot.history]
+
+
+class Pulse(keras.callbacks.Callback):
+    """Calls `beat` with the phase and the batch as each one begins.
+
+    As they begin, not as they end: ends carry the metrics, whose reading makes the device wait for the host.
+    """
+
+    def __init__(self, beat: Beat) -> None:
+        super().__init__()
+        self._beat = beat
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Keras' hook."""
+        self._beat("training", batch)
+
+    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Keras' hook."""
+        self._beat("validation", batch)
+
+
+def _check_fit(what: str, stored: Sequence[np.ndarray], wanted: list[tuple[tuple[int, ...], str]]) -> None:
+    if len(stored) != len(wanted):
+        raise Unusable(f"it holds {len(stored)} {what}s, the model has {len(wanted)}")
+    for i, (array, (shape, dtype)) in enumerate(zip(stored, wanted, strict=True)):
+        if array.shape != shape or array.dtype.name != dtype:
+            raise Unusable(f"its {what} {i} is {array.dtype.name} {array.shape}, the model's {dtype} {shape}")
+
+
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"
 
 
 def epoch_order(seed: int, epoch: int, indices: np.ndarray, batch_size: int) -> np.ndarray:

@@ -2,52 +2,35 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
-import signal
 import sys
-import threading
-import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from search.trial.spec import TrialSpec, decode, encode
+from search.trial.line import Line
 
 
 def main(argv: list[str]) -> None:
     """Take trials from the pipe at file descriptor FD until told to end or until the coordinator is gone."""
-    pipe, cores = Connection(int(argv[1])), [int(core) for core in argv[2].split(",")]
+    line, cores = Line(Connection(int(argv[1]))), [int(core) for core in argv[2].split(",")]
     gpu = None if argv[3] == "none" else int(argv[3])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable()  # a crash in C then says where
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
-    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
 
-    from search.trial.meter import Meter, resident_megabytes
+    from search.trial.memory import resident_megabytes
+    from search.trial.meter import Meter
     from search.trial.run import run_trial
 
     devices = _prepare_backend(gpu)
     meter = Meter(gpu)
-
-    def tell(message: dict[str, Any]) -> None:
-        pipe.send_bytes(encode(message))
-
-    def ask(message: dict[str, Any]) -> dict[str, Any]:
-        tell(message)
-        return decode(pipe.recv_bytes())
-
-    tell({"event": "ready", "memory": resident_megabytes(), **devices})
-    try:
-        while True:
-            order = decode(pipe.recv_bytes())
-            if order["do"] != "run":
-                return
-            spec = TrialSpec.from_json(order["spec"])
-            _write_output_to(spec.path / f"attempt-{spec.attempt}.log")
-            run_trial(spec, tell, ask, meter)
-            tell({"event": "idle", "memory": resident_megabytes()})
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
+    line.tell({"event": "ready", "memory": resident_megabytes(), **devices})
+    while (control := line.trials.get()) is not None:
+        _write_output_to(control.spec.path / f"attempt-{control.spec.attempt}.log")
+        fit = run_trial(control, meter, gpu=gpu is not None)
+        line.tell({"event": "idle", "memory": resident_megabytes(), "fit": fit})
 
 
 def _prepare_backend(gpu: int | None) -> dict[str, Any]:
@@ -77,13 +60,6 @@ def _write_output_to(path: Path) -> None:
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)
-
-
-def _die_with(parent: int) -> None:
-    """Ends this process once the coordinator is gone, however it went."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
 
 
 if __name__ == "__main__":

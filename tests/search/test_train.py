@@ -18,7 +18,9 @@ from search.trial.train import Training
 from spaces import find
 from spaces.datasets import describe, load, prepare
 import numpy as np
-stops, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
+stops, folder, damage = json.loads(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+from search.trial import checkpoints
+from search.trial.keeper import Keeper
 import keras
 space = find("cnn_digits")
 data_folder = prepare("digits", cache=folder / "data")
@@ -28,14 +30,25 @@ spec = TrialSpec(study="s", number=0, attempt=1, space="cnn_digits", config=conf
                  milestones=(), patience=0, seed=7, metric="val_accuracy", direction="maximize",
                  precision="float32", folder=str(folder))
 arrays = load("digits", data_folder, seed=0, train_limit=320, validation_limit=100)
-history = []
+notes = []
 for stop in stops:
     training = Training(space, spec, describe("digits"), arrays)
-    if (folder / "c.npz").exists():
-        training.restore(folder / "c.npz", most_epochs=stop)
+    for path in checkpoints.files(folder):
+        if checkpoints.epochs_of(path) in damage:
+            data = bytearray(path.read_bytes())
+            data[len(data) // 2] ^= 1
+            path.write_bytes(data)
+        try:
+            training.restore(checkpoints.read(path), most_epochs=stop)
+        except checkpoints.Unusable as error:
+            notes.append(f"{path.name}: {error}")
+            continue
+        break
+    keeper = Keeper(folder, epochs=len(training.history))
+    notes.append(len(training.history))
     while len(training.history) < stop:
         training.epoch()
-    training.save(folder / "c.npz")
+        keeper.acknowledged(training, 0.0, must=True)
 timing = ("seconds", "images_per_second")
 history = [{k: v for k, v in record.items() if k not in timing} for record in training.history]
 weights = [w.astype("float64").sum() for w in training.network.get_weights()]
@@ -43,15 +56,16 @@ best = training.best_network()
 saved = folder / "net.keras"
 best.save(saved)
 kinds = sorted({type(layer).__name__ for layer in keras.models.load_model(saved).layers})
-print(json.dumps({"history": history, "weights": weights, "kinds": kinds}))
+print(json.dumps({"history": history, "weights": weights, "kinds": kinds, "notes": notes,
+                  "files": [path.name for path in checkpoints.files(folder)]}))
 """
 
 
-def trained(stops, folder, backend):
+def trained(stops, folder, backend, damage=()):
     env = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
     folder.mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", RUN, json.dumps(stops), str(folder)],
+        [sys.executable, "-c", RUN, json.dumps(stops), str(folder), json.dumps(damage)],
         capture_output=True,
         text=True,
         env=env,
@@ -67,8 +81,15 @@ def test_training_stopped_and_restored_after_each_epoch_equals_training_in_one_g
     parts = trained([1, 3, 4], tmp_path / "parts", backend)
     assert parts["history"] == whole["history"]
     assert parts["weights"] == whole["weights"]
+    assert parts["notes"] == [0, 1, 3]
+    assert parts["files"] == ["checkpoint-00004.npz", "checkpoint-00003.npz"]
     assert len({record["learning_rate"] for record in whole["history"]}) == 4
     assert not [kind for kind in whole["kinds"] if kind.startswith("Random") or kind == "ToPixels"]
+
+    damaged = trained([3, 4], tmp_path / "damaged", backend, damage=[3])
+    assert damaged["notes"] == [0, "checkpoint-00003.npz: it is torn or corrupt", 2]
+    assert damaged["history"] == whole["history"]
+    assert damaged["weights"] == whole["weights"]
 
 
 def test_an_epochs_order_is_a_function_of_seed_and_epoch_and_drops_the_remainder():
