@@ -55,7 +55,8 @@ def share(slot: Slot, slots: Sequence[Slot], device: str) -> float:
 def trained(folder: Path) -> list[tuple[float, dict[str, float]]]:
     """(seconds, devices used by kind) of each attempt that a trial's record says is over or was cut off."""
     found: list[tuple[float, dict[str, float]]] = []
-    began, devices = 0.0, {}
+    began = 0.0
+    devices: dict[str, float] = {}
     last = 0.0
     for event in store.events(folder):
         if event["event"] == "attempt":

@@ -39,8 +39,8 @@ def delete(name: str, settings: Settings, *, yes: bool, as_json: bool) -> int:
         if not yes:
             trials = sum(r.number is not None for r in mine)
             click.confirm(
-                f"delete study {name}: {trials} trial runs in {masked(settings.tracking_uri)}, {_megabytes(folder):.0f} "
-                f"MB in {folder}?",
+                f"delete study {name}: {trials} trial runs in {masked(settings.tracking_uri)} and "
+                f"{_megabytes(folder):.0f} MB in {folder}?",
                 abort=True,
                 err=True,
             )
@@ -59,7 +59,7 @@ def delete(name: str, settings: Settings, *, yes: bool, as_json: bool) -> int:
 
 def _remove_runs(connection: Connection, runs: Sequence[audit.Found]) -> dict[str, list[str]]:
     """Children first, so that a failure in the middle leaves them under their study; returns what had to stay."""
-    kept = {}
+    kept: dict[str, list[str]] = {}
     for run in sorted(runs, key=lambda r: r.number is None):
         if run.number is None and kept:
             kept[run.run_id] = ["its trials' versions"]

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+import spaces as catalogue
 from search.errors import InputError
 from search.settings import Settings, masked, problems
-from spaces import find, names
+from spaces import find
 from spaces._hp import show as show_value
 from spaces.errors import SpaceError
 
@@ -50,7 +51,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: s
 
 def spaces(as_json: bool) -> None:
     """List the spaces that come with the project."""
-    found = [find(name) for name in names()]
+    found = [find(name) for name in catalogue.names()]
     if as_json:
         return emit(
             [

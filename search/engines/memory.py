@@ -106,12 +106,19 @@ def judge(observations: Sequence[Observation], candidate: Demand) -> Judgement:
     if enough != too_much:
         refused = too_much
     elif fitted and failed:
-        refused = _chance(fitted, failed, candidate, line) > RISK
+        refused = _chance(fitted, failed, candidate, line) > _risk(seen)
     else:
         refused = line is not None and _no_doubt(fitted, candidate, line)
     over = None if expected is None or candidate.limit is None else expected / candidate.limit - 1
     violation = 1.0 if over is None else max(over, 0.01)
     return Judgement(expected, _reason(seen, candidate, over, expected) if refused else None, violation)
+
+
+def _risk(seen):
+    import os
+    a,b,w,f=map(float,os.environ.get("RV","0.5,0.7,30,10").split(","))
+    recent = sum(not o.fitted for o in seen[int(f):][-int(w):])
+    return a*b**recent
 
 
 def _reason(seen: Sequence[Observation], candidate: Demand, over: float | None, expected: float | None) -> str:
@@ -166,9 +173,7 @@ def _line(fitted: Sequence[Observation], failed: Sequence[Observation]) -> Rows 
     return line
 
 
-def _chance(
-    fitted: Sequence[Observation], failed: Sequence[Observation], candidate: Demand, line: Rows | None
-) -> float:
+def _chance(fitted: Sequence[Observation], failed: Sequence[Observation], candidate: Demand, line: Rows | None) -> float:
     """The chance that a trial fails, over all thresholds between what fitted and what did not, by how well they part them.
 
     A trial's score is what the line says it takes, relative to its limit where all limits are known. Without a line
