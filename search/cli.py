@@ -99,6 +99,14 @@ def _explain(error: Exception) -> int:
             err=True,
         )
         return FAILED
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f" at {error.filename}" if error.filename else ""
+        click.echo(
+            f"error: {error.strerror}{where}; nothing that was recorded is lost: mend that, then go on: "
+            "python -m search resume STUDY",
+            err=True,
+        )
+        return FAILED
     raise error
 
 

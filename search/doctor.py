@@ -57,6 +57,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     )
     yield from _gpus()
     yield from _places(settings)
+    yield from _studies(settings)
     yield from _data(settings)
 
 
@@ -105,6 +106,51 @@ def _places(settings: Settings) -> Iterator[Check]:
     yield Check("study store", "problem" if store else "ok", store[0] if store else masked(settings.storage))
     tracking = probe.problem(settings.tracking_uri)
     yield Check("tracking", "problem" if tracking else "ok", tracking or probe.masked(settings.tracking_uri))
+
+
+def _studies(settings: Settings) -> Iterator[Check]:
+    """A line for each study that waits for somebody: to resume it, to reconcile it, to clean up after it."""
+    from search import report
+    from search.engines import optuna as engine
+    from search.errors import SearchError
+    from search.mirror import MIRRORED
+
+    try:
+        names = report.names(settings)
+    except SearchError:
+        return  # the study store has its own line
+    for name in sorted({p.parent.name for p in (settings.home / "studies").glob("*/study.json")} - set(names)):
+        yield Check(
+            f"study {name}",
+            "problem",
+            f"gone from the study store, its folder is there: python -m search reconcile {name}",
+        )
+    for name in names:
+        study = report.load(name, settings)
+        if report.owner_of(study, settings):
+            continue
+        trials = engine.counted(study.get_trials(deepcopy=False))
+        done = {t.number for t in trials if t.state.is_finished()}
+        behind = done - set(study.user_attrs.get(MIRRORED, ()))
+        if len(done) < len(trials):
+            yield Check(
+                f"study {name}", "note", f"{len(trials) - len(done)} unfinished trials: python -m search resume {name}"
+            )
+        if behind:
+            yield Check(
+                f"study {name}",
+                "note",
+                f"{len(behind)} trials may be missing in MLflow: python -m search reconcile {name}",
+            )
+        if _waste(settings.study_folder(name), done):
+            yield Check(f"study {name}", "note", f"files nobody needs any more: python -m search gc {name}")
+
+
+def _waste(folder: Path, done: set[int]) -> bool:
+    from search import store
+    from search.trial import checkpoints
+
+    return any(checkpoints.files(store.trial_folder(folder, number)) for number in done)
 
 
 def _data(settings: Settings) -> Iterator[Check]:

@@ -160,7 +160,7 @@ class Mirror:
             history: Sequence[Mapping[str, Any]] = [event["metrics"] for event in recorded]
             best = best_epoch(history, self.space.metric, self.space.direction)
             title = f"{self.plan.study}, trial {frozen.number}"
-            self.tracker.log_bytes(run, "learning_curves.png", learning_curves(history, title))
+            self.tracker.log_made(run, "learning_curves.png", lambda: learning_curves(history, title))
             value = {f"best_{self.space.metric}": history[best][self.space.metric]}
             self.tracker.log_epoch(run, best, value, int(recorded[best]["time"] * 1000))
         self.tracker.finish(run, STATUS[frozen.state], self.end_tags(frozen), end_time_ms=_ended(frozen))

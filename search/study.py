@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -226,6 +226,7 @@ class Session:
         self.mirror = Mirror(tracker, study, plan, space, folder, mirror.keep_provenance(folder, collect(Path.cwd())))
         self.shelf = Shelf(study, folder, space, tracker, plan.keep)
         self.clock = Clock(plan.timeout, plan.budget, folder)
+        self.rungs = tuple(rungs(plan.epochs)) if plan.pruner == "asha" else None  # None: the pruner looks every epoch
         self.active: dict[int, Active] = {}
         self.waiting: list[FrozenTrial] = []
         self.baselines: list[Baseline] = []
@@ -444,8 +445,10 @@ class Session:
             precision=self.plan.precision,
             folder=str(folder),
             recorded=len(recorded),
-            rungs=tuple(rungs(self.plan.epochs)) if self.plan.pruner == "asha" else (),
+            rungs=self.rungs or (),
         )
+        if attempt > 1 and self._pruned_before(trial, spec):
+            spec = replace(spec, pruned_at=len(recorded))
         store.write_spec(spec)
         devices = {device: share(slot, self.plan.slots, device) for device in ("gpu", "core")}
         before = sum(seconds for seconds, _ in trained(folder))
@@ -511,11 +514,26 @@ class Session:
         # A step is epochs trained, so that a rung of 3 means three epochs.
         active.trial.report(value, epoch + 1)
         self.screen.epoch(number, epoch + 1, metrics)
-        last = epoch + 1 >= active.spec.epochs
-        is_baseline = active.spec.patience == 0
-        if not last and not is_baseline and active.trial.should_prune():
-            return "prune"
-        return stop
+        return "prune" if self._prunes(active.trial, active.spec, epoch + 1) else stop
+
+    def _prunes(self, trial: optuna.Trial, spec: TrialSpec, epochs: int) -> bool:
+        """Whether the pruner stops a trial after `epochs`; what it says is written down before it is acted on."""
+        compared = self.rungs is None or epochs in self.rungs
+        if epochs >= spec.epochs or spec.patience == 0 or not compared:
+            return False
+        verdict, notes = engine.should_prune(self.study, trial)
+        if verdict or notes:
+            store.append(spec.path, {"event": "verdict", "epochs": epochs, "prune": verdict, "notes": notes})
+            engine.note_verdict(self.study, trial, notes)
+        return verdict
+
+    def _pruned_before(self, trial: optuna.Trial, spec: TrialSpec) -> bool:
+        """Whether a trial that goes on was to end where its record does: killed between the verdict and its end."""
+        said = [e for e in store.events(spec.path) if e["event"] == "verdict" and e["epochs"] == spec.recorded]
+        if not said:
+            return spec.recorded > 0 and self._prunes(trial, spec, spec.recorded)
+        engine.note_verdict(self.study, trial, said[-1]["notes"])
+        return bool(said[-1]["prune"])
 
     # ---- tell
 

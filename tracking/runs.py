@@ -166,6 +166,10 @@ class Tracker:
             len(content),
         )
 
+    def log_made(self, run: Run, artifact_path: str, make: Callable[[], bytes]) -> None:
+        """Like `log_bytes`, for content that takes a while to make: it is made in the outbox's thread."""
+        self._put(run, lambda run_id: self._artifacts.write(run_id, artifact_path, make()), f"artifact {artifact_path}")
+
     def log_text(self, run: Run, artifact_path: str, text: str) -> None:
         """Store `text` as a UTF-8 artifact of a run."""
         self.log_bytes(run, artifact_path, text.encode("utf-8", "replace"))

@@ -116,9 +116,10 @@ def judge(observations: Sequence[Observation], candidate: Demand) -> Judgement:
 
 def _risk(seen):
     import os
-    a,b,w,f=map(float,os.environ.get("RV","0.5,0.7,30,10").split(","))
-    recent = sum(not o.fitted for o in seen[int(f):][-int(w):])
-    return a*b**recent
+
+    a, b, w, f = map(float, os.environ.get("RV", "0.5,0.7,30,10").split(","))
+    recent = sum(not o.fitted for o in seen[int(f) :][-int(w) :])
+    return a * b**recent
 
 
 def _reason(seen: Sequence[Observation], candidate: Demand, over: float | None, expected: float | None) -> str:
@@ -173,7 +174,9 @@ def _line(fitted: Sequence[Observation], failed: Sequence[Observation]) -> Rows 
     return line
 
 
-def _chance(fitted: Sequence[Observation], failed: Sequence[Observation], candidate: Demand, line: Rows | None) -> float:
+def _chance(
+    fitted: Sequence[Observation], failed: Sequence[Observation], candidate: Demand, line: Rows | None
+) -> float:
     """The chance that a trial fails, over all thresholds between what fitted and what did not, by how well they part them.
 
     A trial's score is what the line says it takes, relative to its limit where all limits are known. Without a line

@@ -23,6 +23,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 MAX_ASKS = 100
+NOTING = (optuna.pruners.SuccessiveHalvingPruner, optuna.pruners.HyperbandPruner)  # pruners that write to the store
 REFUSED = "search.refused"
 POSITION = "search.position"  # along the sequence of a sampler that walks one
 
@@ -245,10 +246,31 @@ def reopen(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
 
 def numbered(study: optuna.Study, number: int) -> FrozenTrial:
     """A trial as the study store has it now. Raises KeyError where it is not there."""
-    for trial in reversed(study.get_trials(deepcopy=False)):
-        if trial.number == number:
-            return trial
-    raise KeyError(number)
+    storage = study._storage
+    return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study._study_id, number))
+
+
+def should_prune(study: optuna.Study, trial: optuna.Trial) -> tuple[bool, dict[str, Any]]:
+    """Whether the pruner stops a trial, and what the pruner would note of it in the store.
+
+    It is asked on an in-memory copy, so that asking again after a kill gives the same answer: a pruner that compares
+    at rungs notes a rung as passed while it is asked. `note_verdict` writes the notes once the answer is written down.
+    """
+    if not isinstance(study.pruner, NOTING):
+        return trial.should_prune(), {}
+    copy = optuna.create_study(directions=study.directions, pruner=study.pruner)
+    copy.add_trials(study.get_trials(deepcopy=False))
+    mine = numbered(copy, trial.number)
+    before = dict(mine.system_attrs)
+    verdict = study.pruner.prune(copy, mine)
+    after = numbered(copy, trial.number).system_attrs
+    return verdict, {name: value for name, value in after.items() if name not in before}
+
+
+def note_verdict(study: optuna.Study, trial: optuna.Trial, notes: Mapping[str, Any]) -> None:
+    """Write what a pruner noted; done again it changes nothing."""
+    for name, value in notes.items():
+        study._storage.set_trial_system_attr(trial._trial_id, name, value)
 
 
 def tell_infeasible(study: optuna.Study, trial: optuna.Trial, name: str, violation: float) -> None:

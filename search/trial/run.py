@@ -127,6 +127,8 @@ def _epochs(training: Any, control: Control, meter: Meter) -> str:
     spec, keeper = control.spec, control.keeper
     patience = training.recipe.patience if spec.patience is None else spec.patience
     while len(training.history) < spec.epochs:
+        if len(training.history) == spec.pruned_at:
+            return "prune"
         if stops_early(training.history, patience):
             return "early"
         if control.stopping:

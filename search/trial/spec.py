@@ -16,7 +16,7 @@ class TrialSpec:
     `patience` None means the recipe's, 0 means never stop early. `folder` is the trial's own, where the
     checkpoints and the finished model stand; `recorded` is how many of its epochs the coordinator has on disk. `seed`
     fixes weights, sample order, dropout and augmentation. `rungs` are epochs trained at which a checkpoint is always
-    written.
+    written. `pruned_at` says that it was pruned after so many epochs, and was killed before that was told.
     """
 
     study: str
@@ -39,6 +39,7 @@ class TrialSpec:
     folder: str
     recorded: int = 0
     rungs: tuple[int, ...] = ()
+    pruned_at: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
