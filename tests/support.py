@@ -1,15 +1,5 @@
 """What test modules import from one another's side: a clean environment for a process."""
 
-from __future__ import annotations
+from bench.places import environment
 
-import os
-from pathlib import Path
-
-# Everything a user's shell might set and a test must not inherit.
-OURS = ("SEARCH_HOME", "SEARCH_DATA", "SEARCH_STORAGE", "SEARCH_SEALED", "MLFLOW_TRACKING_URI", "KERAS_BACKEND")
-
-
-def environment(home: Path, **extra: str) -> dict[str, str]:
-    """A clean environment whose home is `home`."""
-    clean = {k: v for k, v in os.environ.items() if k not in OURS}
-    return clean | {"SEARCH_HOME": str(home), "MLFLOW_DISABLE_TELEMETRY": "true"} | extra
+__all__ = ["environment"]
