@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -185,10 +186,14 @@ def _made(folder: Path) -> Path:
     return folder
 
 
+def _plain(instant: str) -> str:
+    return instant.partition(" +")[0].partition(" (")[0].rstrip("0123456789 ")
+
+
 def lines(result: Result) -> list[str]:
     """The result as markdown."""
     by_victim = Counter(kill.victim for kill in result.kills)
-    by_instant = Counter(kill.instant.partition(" +")[0].rstrip("0123456789 ") for kill in result.kills)
+    by_instant = Counter(_plain(kill.instant) for kill in result.kills)
     again = sum(kill.again for kill in result.kills)
     head = [
         ("kills", len(result.kills)),
@@ -235,6 +240,7 @@ def lines(result: Result) -> list[str]:
 @click.option("--out", type=click.Path(path_type=Path), help="Write the result here, as markdown.")
 def main(kills: int, seed: int, slots: int, trials: int, epochs: int, home: Path | None, out: Path | None) -> None:
     """Kill a real search again and again; exit 1 if anything came to harm."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing it started lives on
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     place = (home or Path(tempfile.mkdtemp(prefix="chaos-"))).absolute()
     options = Options(kills=kills, seed=seed, slots=slots, trials=trials, epochs=epochs)

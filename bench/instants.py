@@ -76,8 +76,12 @@ class Deck:
         self._victims = _turns(rng, [name for name, share in victims.items() for _ in range(share)])
         self._instants = {name: _turns(rng, list(BY_VICTIM[name])) for name in victims}
 
-    def draw(self, *, fresh: bool, left: int) -> Aim:
-        """The next aim; `fresh` says that the study is not in its store yet, `left` how many trials are not done."""
+    def draw(self, *, fresh: bool, begins: bool, left: int) -> Aim:
+        """The next aim.
+
+        `fresh` says that the study is not in its store yet, `begins` that the coordinator was started only now, `left`
+        how many trials are not done.
+        """
         victim = next(self._victims)
         instant = next(self._instants[victim])
         # Such instants come once in a study: out of turn where they can come, left out where they cannot.
@@ -85,11 +89,13 @@ class Deck:
             instant = self._rng.choice(["study store made", "answer lost: runs/create", "request lost: runs/create"])
         elif left <= 1 and "shut-down" in BY_VICTIM[victim] and self._rng.random() < 0.6:
             instant = "shut-down"
-        while (instant == "study store made" and not fresh) or (instant == "shut-down" and left > 2):
+        out_of_turn = {"study store made": not fresh, "shut-down": left > 2}
+        out_of_turn |= dict.fromkeys(("start-up", "worker starting"), not begins)
+        while out_of_turn.get(instant):
             instant = next(self._instants[victim])
-        return Aim(victim, instant, *self._moment(instant))
+        return Aim(victim, instant, *self._moment(instant, begins))
 
-    def _moment(self, instant: str) -> tuple[int, float]:
+    def _moment(self, instant: str, begins: bool) -> tuple[int, float]:
         rng = self._rng
         short = rng.choice([0.0, rng.uniform(0, 0.05)])
         match instant:
@@ -98,7 +104,7 @@ class Deck:
             case "worker starting":
                 return 1, rng.uniform(0, 7)
             case "any time":
-                return 1, rng.uniform(0, 20)
+                return 1, rng.uniform(0, 20 if begins else 6)
             case "study store made":
                 return 1, rng.uniform(0, 0.6)
             case "shut-down":

@@ -24,7 +24,8 @@ from bench.places import ROOT, Server, environment
 from bench.proxy import Trap
 from search import store
 
-AIM_LIMIT = 45.0  # seconds to wait for an instant; then the kill falls wherever it may
+START, AIM_LIMIT = 16.0, 8.0  # seconds of a start, and to wait for an instant; then the kill falls wherever it may
+END_LIMIT = 60.0  # the same for the end of the last trial
 SILENCE = 150.0  # seconds without anything written, after which a coordinator hangs
 STOP_LIMIT = 90.0  # seconds that a coordinator may take to stop after Ctrl-C
 ORPHAN_LIMIT = 5.0  # seconds that a worker may outlive its coordinator
@@ -87,15 +88,22 @@ class Siege:
         self._owed: set[object] = set()
         self._restarting: threading.Thread | None = None
         self._epochs_at_worker_kill = -1
+        self._late = False  # the instant aimed at did not come
 
     # ---- the story
 
     def run(self, deck: Deck, kills: int) -> bool:
-        """Kill at most `kills` times; whether the study came to its end."""
+        """Kill at most `kills` times; whether the study came to its end. However it goes, nothing of it lives on."""
         self.launch()
+        try:
+            return self._story(deck, kills)
+        finally:
+            self._end()
+
+    def _story(self, deck: Deck, kills: int) -> bool:
         failures = 0
         while failures < 3:
-            aim = deck.draw(fresh=not self._known(), left=self._left()) if len(self.kills) < kills else None
+            aim = self._drawn(deck) if len(self.kills) < kills else None
             if self._wait(aim):
                 assert aim is not None
                 self._strike(aim)
@@ -110,8 +118,11 @@ class Siege:
             failures += 1
             self._relaunch()
         self._harm(audit.STUCK, "three commands in a row failed; the study was given up")
-        self._end()
         return False
+
+    def _drawn(self, deck: Deck) -> Aim:
+        begins = time.monotonic() - self.launched < 1.0
+        return deck.draw(fresh=not self._known(), begins=begins, left=self._left())
 
     def _ended(self) -> int:
         """The exit code of a coordinator that ended by itself, or is ended here because it hangs."""
@@ -178,35 +189,38 @@ class Siege:
             return False
         if aim.instant in LOST:
             return self._wait_for_request(aim)
-        base = dict(self.watch.look())
-        if aim.instant == "start-up":
-            self._until(lambda: time.monotonic() >= self.launched + aim.delay, AIM_LIMIT)
-            return self.process.poll() is None
+        base, came = dict(self.watch.look()), True
         if aim.instant == "shut-down":
-            self._until(lambda: self.watch.look()["trial told"] >= self.trials, AIM_LIMIT)
-        elif aim.instant != "any time":
-            self._until(lambda: self.watch.look()[aim.instant] >= base[aim.instant] + aim.nth, AIM_LIMIT)
+            came = self._until(lambda: self.watch.look()["trial told"] >= self.trials, END_LIMIT)
+        elif aim.instant not in ("any time", "start-up"):
+            came = self._until(lambda: self.watch.look()[aim.instant] >= base[aim.instant] + aim.nth, self._patience())
         if aim.delay:
             self._until(lambda: False, aim.delay)
+        self._late = not came
         return self.process.poll() is None and not self._hangs()
 
     def _wait_for_request(self, aim: Aim) -> bool:
         what, _, request = aim.instant.partition(" lost: ")
         trap = Trap(request, aim.nth, what == "answer", lambda: self._kill_now(aim.victim))
         self.snare.trap = trap
-        self._until(trap.sprung.is_set, AIM_LIMIT)
+        self._until(trap.sprung.is_set, self._patience())
         self.snare.trap = None
+        self._late = not trap.sprung.is_set()
         if trap.sprung.is_set():
             return True
         return self.process.poll() is None and not self._hangs()
 
-    def _until(self, came: Callable[[], bool], limit: float) -> None:
-        """Wait; orphans are looked for meanwhile. The coordinator's end or its silence ends it, too."""
+    def _patience(self) -> float:
+        return max(0.0, self.launched + START - time.monotonic()) + AIM_LIMIT
+
+    def _until(self, came: Callable[[], bool], limit: float) -> bool:
+        """Wait until `came`, looking for orphans meanwhile; False where the coordinator ended, hangs, or it is late."""
         deadline = time.monotonic() + limit
         while time.monotonic() < deadline and self.process.poll() is None and not self._hangs():
             if wait_for(came, lambda: self.process.poll() is not None, min(1.0, deadline - time.monotonic())):
-                return
+                return True
             self._look_for_orphans()
+        return False
 
     def _hangs(self) -> bool:
         newest = max(
@@ -250,7 +264,8 @@ class Siege:
         if dead:
             self.process.wait()
             self._suspects.append((time.monotonic() + ORPHAN_LIMIT, processes.orphans(self.home, None)))
-        self.kills.append(Kill(self.name, aim.victim, str(aim).partition(" at ")[2], where, self._again()))
+        instant = f"any time (waited for {aim.instant})" if self._late else str(aim).partition(" at ")[2]
+        self.kills.append(Kill(self.name, aim.victim, instant, where, self._again()))
         self.said(str(self.kills[-1]))
         if dead:
             self._relaunch()
@@ -275,6 +290,7 @@ class Siege:
             if self.process.poll() is None:
                 processes.send(self.process.pid, signal.SIGINT)
         elif victim == "Ctrl-C, then worker":
+            self._until(lambda: False, self.rng.uniform(0, 0.4))
             for pid in processes.workers(self.process.pid)[:1]:
                 processes.send(pid, signal.SIGKILL)
         try:
