@@ -7,7 +7,7 @@ import io
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +193,7 @@ def harms(left: StudyLeft, reference: StudyLeft) -> list[Harm]:
 def weights_equal(left: StudyLeft, reference: StudyLeft) -> tuple[int, int]:
     """(trials whose kept weights are the reference's bit for bit, trials whose weights are to be kept)."""
     there = {t.number: t.weights[0] for t in reference.trials if t.weights}
-    wanted = _to_keep(left)
+    wanted = _to_keep(replace(reference, keep=left.keep))
     return sum(t.weights == [there.get(t.number)] for t in left.trials if t.number in wanted), len(wanted)
 
 

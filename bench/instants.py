@@ -87,6 +87,8 @@ class Deck:
         # Such instants come once in a study: out of turn where they can come, left out where they cannot.
         if fresh and victim == "coordinator" and self._rng.random() < 0.4:
             instant = self._rng.choice(["study store made", "answer lost: runs/create", "request lost: runs/create"])
+        elif left <= 0 and begins:
+            instant = "resumed when done"
         elif left <= 1 and "shut-down" in BY_VICTIM[victim] and self._rng.random() < 0.6:
             instant = "shut-down"
         out_of_turn = {"study store made": not fresh, "shut-down": left > 2}
@@ -105,6 +107,8 @@ class Deck:
                 return 1, rng.uniform(0, 7)
             case "any time":
                 return 1, rng.uniform(0, 20 if begins else 6)
+            case "resumed when done":
+                return 1, rng.uniform(0, 14)
             case "study store made":
                 return 1, rng.uniform(0, 0.6)
             case "shut-down":

@@ -28,6 +28,7 @@ START, AIM_LIMIT = 16.0, 8.0  # seconds of a start, and to wait for an instant; 
 END_LIMIT = 60.0  # the same for the end of the last trial
 SILENCE = 150.0  # seconds without anything written, after which a coordinator hangs
 STOP_LIMIT = 90.0  # seconds that a coordinator may take to stop after Ctrl-C
+RESUMED_WHEN_DONE = 2  # how often a study all of whose trials are done is killed again
 ORPHAN_LIMIT = 5.0  # seconds that a worker may outlive its coordinator
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)
 GRACE = ("Ctrl-C", "Ctrl-C twice", "Ctrl-C, then worker", "SIGTERM")
@@ -88,6 +89,7 @@ class Siege:
         self._owed: set[object] = set()
         self._restarting: threading.Thread | None = None
         self._epochs_at_worker_kill = -1
+        self._resumed_when_done = 0
         self._late = False  # the instant aimed at did not come
 
     # ---- the story
@@ -120,8 +122,12 @@ class Siege:
         self._harm(audit.STUCK, "three commands in a row failed; the study was given up")
         return False
 
-    def _drawn(self, deck: Deck) -> Aim:
+    def _drawn(self, deck: Deck) -> Aim | None:
         begins = time.monotonic() - self.launched < 1.0
+        if begins and self._left() <= 0:
+            self._resumed_when_done += 1
+            if self._resumed_when_done > RESUMED_WHEN_DONE:
+                return None
         return deck.draw(fresh=not self._known(), begins=begins, left=self._left())
 
     def _ended(self) -> int:
@@ -192,7 +198,7 @@ class Siege:
         base, came = dict(self.watch.look()), True
         if aim.instant == "shut-down":
             came = self._until(lambda: self.watch.look()["trial told"] >= self.trials, END_LIMIT)
-        elif aim.instant not in ("any time", "start-up"):
+        elif aim.instant not in ("any time", "start-up", "resumed when done"):
             came = self._until(lambda: self.watch.look()[aim.instant] >= base[aim.instant] + aim.nth, self._patience())
         if aim.delay:
             self._until(lambda: False, aim.delay)
