@@ -24,7 +24,8 @@ from bench.places import ROOT, Server, environment
 from bench.proxy import Trap
 from search import store
 
-START, AIM_LIMIT = 16.0, 8.0  # seconds of a start, and to wait for an instant; then the kill falls wherever it may
+START_LIMIT = 60.0  # seconds from the start of a coordinator to that of its first attempt
+AIM_LIMIT = 8.0  # seconds after it to wait for an instant; then the kill falls wherever it may
 END_LIMIT = 60.0  # the same for the end of the last trial
 SILENCE = 150.0  # seconds without anything written, after which a coordinator hangs
 STOP_LIMIT = 90.0  # seconds that a coordinator may take to stop after Ctrl-C
@@ -147,7 +148,7 @@ class Siege:
         self.starts += 1
         self.home.mkdir(parents=True, exist_ok=True)
         self.log = self.home / f"coordinator-{self.starts:03}.log"
-        self.watch.look()
+        self._at_launch = dict(self.watch.look())
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "search", *words],
@@ -199,7 +200,7 @@ class Siege:
         if aim.instant == "shut-down":
             came = self._until(lambda: self.watch.look()["trial told"] >= self.trials, END_LIMIT)
         elif aim.instant not in ("any time", "start-up", "resumed when done"):
-            came = self._until(lambda: self.watch.look()[aim.instant] >= base[aim.instant] + aim.nth, self._patience())
+            came = self._until_late(lambda: self.watch.look()[aim.instant] >= base[aim.instant] + aim.nth)
         if aim.delay:
             self._until(lambda: False, aim.delay)
         self._late = not came
@@ -209,15 +210,19 @@ class Siege:
         what, _, request = aim.instant.partition(" lost: ")
         trap = Trap(request, aim.nth, what == "answer", lambda: self._kill_now(aim.victim))
         self.snare.trap = trap
-        self._until(trap.sprung.is_set, self._patience())
+        self._until_late(trap.sprung.is_set)
         self.snare.trap = None
         self._late = not trap.sprung.is_set()
         if trap.sprung.is_set():
             return True
         return self.process.poll() is None and not self._hangs()
 
-    def _patience(self) -> float:
-        return max(0.0, self.launched + START - time.monotonic()) + AIM_LIMIT
+    def _until_late(self, came: Callable[[], bool]) -> bool:
+        """Wait as long as it makes sense to; the machine may be slow to start a coordinator and its worker."""
+        began = self._at_launch["attempt file"]
+        if not self._until(lambda: came() or self.watch.look()["attempt file"] > began, START_LIMIT):
+            return False
+        return came() or self._until(came, AIM_LIMIT)
 
     def _until(self, came: Callable[[], bool], limit: float) -> bool:
         """Wait until `came`, looking for orphans meanwhile; False where the coordinator ended, hangs, or it is late."""
