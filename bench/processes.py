@@ -57,6 +57,13 @@ def alive(process: Process) -> bool:
     return False
 
 
+def state(process: Process) -> str:
+    """What the system says it does: running, sleeping, disk-sleep; gone where it is no more."""
+    with contextlib.suppress(psutil.Error):
+        return str(psutil.Process(process.pid).status())
+    return "gone"
+
+
 def workers(coordinator: int) -> list[int]:
     """The coordinator's worker processes, found within a tenth of a millisecond: the instant must not be over."""
     return [pid for pid in _below(coordinator) if any(word in _command(pid) for word in WORKERS)]

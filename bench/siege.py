@@ -355,7 +355,8 @@ class Siege:
                 continue
             self._suspects.remove((deadline, seen))
             for process in filter(processes.alive, seen):
-                self._harm(audit.ORPHANS, f"{process} lives {ORPHAN_LIMIT:.0f} s after its coordinator's end")
+                how = f"{processes.state(process)}, load {os.getloadavg()[0]:.1f}"
+                self._harm(audit.ORPHANS, f"{process} lives {ORPHAN_LIMIT:.0f} s after its coordinator's end ({how})")
         if last:
             for process in processes.orphans(self.home, None):
                 self._harm(audit.ORPHANS, f"{process} lives after the study's end")
