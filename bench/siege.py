@@ -25,7 +25,7 @@ from bench.proxy import Trap
 from search import store
 
 START_LIMIT = 60.0  # seconds from the start of a coordinator to that of its first attempt
-AIM_LIMIT = 8.0  # seconds after it to wait for an instant; then the kill falls wherever it may
+AIM_LIMIT = 10.0  # seconds after it to wait for an instant; then the kill falls wherever it may
 END_LIMIT = 60.0  # the same for the end of the last trial
 SILENCE = 150.0  # seconds without anything written, after which a coordinator hangs
 STOP_LIMIT = 90.0  # seconds that a coordinator may take to stop after Ctrl-C
@@ -258,7 +258,8 @@ class Siege:
             case "coordinator" | "both":
                 self._kill_now(aim.victim)
             case "worker":
-                self._epochs_at_worker_kill = self.watch.look()["epoch line"]
+                self._at_launch = dict(self.watch.look())  # the next worker has to start first
+                self._epochs_at_worker_kill = self._at_launch["epoch line"]
                 for pid in processes.workers(self.process.pid)[:1]:
                     processes.send(pid, signal.SIGKILL)
             case "server":
