@@ -249,7 +249,10 @@ class Session:
                 if not self.active and (self.reason or (self.nothing_left and not self.waiting)):
                     break
                 for slot, number, message in self.executor.events(TICK):
-                    if number in self.active:
+                    if not isinstance(message, Died) and message["event"] == "leftovers":
+                        left = ", ".join(message["names"])  # after its trial has ended
+                        self.screen.say(f"trial {number} left processes behind, which were ended: {left}")
+                    elif number in self.active:
                         self._handle(slot, self.active[number], message)
                 self.mirror.note_made()
                 self.shelf.settle()
@@ -476,9 +479,6 @@ class Session:
                 self.executor.answer(slot, {"package": self.shelf.has_room(message["value"])})
             case "done":
                 self._on_done(active, message)
-            case "leftovers":
-                left = ", ".join(message["names"])
-                self.screen.say(f"trial {active.spec.number} left processes behind, which were ended: {left}")
             case "failed" if message["reason"] == "oom":
                 self._out_of_memory(active, message["error"], message.get("peak_memory"))
             case "failed":
