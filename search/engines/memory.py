@@ -81,11 +81,17 @@ class Judgement:
 def demand(
     space: Space, config: Mapping[str, Any], data: DataSpec, *, device: str = "", limit: float | None = None
 ) -> Demand:
-    """A configuration's size, by the space's formulas; multiply-adds stand in where it has none for activations."""
+    """A configuration's size, by the space's formulas.
+
+    Where it has none for activations, multiply-adds over the root of the parameters stand in: a network twice as
+    wide has four times the multiply-adds and parameters, but twice the activations.
+    """
     config = dict(config)
-    formula = space.multiply_adds if space.activations is None else space.activations
-    activations = formula(config, data) * space.recipe(config).batch_size
-    return Demand(space.params(config, data), activations, device, limit)
+    parameters, batch = space.params(config, data), space.recipe(config).batch_size
+    if space.activations is not None:
+        return Demand(parameters, space.activations(config, data) * batch, device, limit)
+    likely = space.multiply_adds(config, data) / math.sqrt(max(parameters, 1))
+    return Demand(parameters, round(likely * batch), device, limit)
 
 
 def verdict(observations: Sequence[Observation], candidate: Demand) -> str | None:
