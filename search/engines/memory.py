@@ -16,8 +16,8 @@ from spaces.datasets import DataSpec
 LEAST_PEAKS = 5  # measured peaks from which a line is drawn
 SCATTER = 0.1  # the least relative scatter of measured peaks around the line that is believed
 RISK = 0.6  # the chance of running out of memory above which a trial is refused
-CAUTION = 0.6  # what is left of that risk for each of the RECENT launches that failed
-RECENT = 30
+CAUTION = 0.65  # what is left of that risk for each of the RECENT launches that failed
+RECENT = 60
 LEARNING = 10  # launches at first whose failures make nobody cautious
 BLURS = (0.06, 0.15)  # how far from the threshold, relative, trials may lie on its wrong side
 ODD = 0.02  # the share of trials that may lie there however far
@@ -81,11 +81,17 @@ class Judgement:
 def demand(
     space: Space, config: Mapping[str, Any], data: DataSpec, *, device: str = "", limit: float | None = None
 ) -> Demand:
-    """A configuration's size, by the space's formulas; multiply-adds stand in where it has none for activations."""
+    """A configuration's size, by the space's formulas.
+
+    Where it has none for activations, multiply-adds over the root of the parameters stand in: a network twice as
+    wide has four times the multiply-adds and parameters, but twice the activations.
+    """
     config = dict(config)
-    formula = space.multiply_adds if space.activations is None else space.activations
-    activations = formula(config, data) * space.recipe(config).batch_size
-    return Demand(space.params(config, data), activations, device, limit)
+    parameters, batch = space.params(config, data), space.recipe(config).batch_size
+    if space.activations is not None:
+        return Demand(parameters, space.activations(config, data) * batch, device, limit)
+    likely = space.multiply_adds(config, data) / math.sqrt(max(parameters, 1))
+    return Demand(parameters, round(likely * batch), device, limit)
 
 
 def verdict(observations: Sequence[Observation], candidate: Demand) -> str | None:
@@ -96,16 +102,16 @@ def verdict(observations: Sequence[Observation], candidate: Demand) -> str | Non
 def judge(observations: Sequence[Observation], candidate: Demand) -> Judgement:
     """Whether a trial will fit, told from those on the same kind of device, given in the order of their launch.
 
-    One no larger than a trial that fitted is not refused, one no smaller than a trial that did not is. Where
-    neither holds, or trials contradict each other, the chance decides that its score lies above the threshold
-    between what fitted and what did not. Before anything failed, a trial is refused where what was measured leaves no doubt that it exceeds the
-    limit.
+    One no larger than a trial that fitted with room to spare is not refused, one no smaller than a trial that did
+    not is. Where neither holds, or trials contradict each other, the chance decides that its score lies above the
+    threshold between what fitted and what did not. Before anything failed, a trial is refused where what was
+    measured leaves no doubt that it exceeds the limit.
     """
     seen = [o for o in observations if o.demand.device == candidate.device]
     fitted, failed = [o for o in seen if o.fitted], [o for o in seen if not o.fitted]
     line = _line(fitted, failed)
     expected = None if line is None else float(line @ _row(candidate))
-    enough = any(_takes_more(o.demand, candidate) for o in fitted)
+    enough = any(_takes_more(o.demand, candidate) and not _just_fitted(o) for o in fitted)
     below = [o for o in failed if _takes_more(candidate, o.demand)]
     # A failure below something that fitted was bad luck or is at the very edge: alone it closes nothing.
     too_much = any(not any(_takes_more(f.demand, o.demand) for f in fitted) for o in below)
@@ -143,6 +149,11 @@ def _takes_more(one: Demand, other: Demand) -> bool:
     """Whether `one` is at least as large as `other` and has no more memory; an unknown limit is that of the device."""
     scarcer = one.limit is None or other.limit is None or one.limit <= other.limit
     return scarcer and one.parameters >= other.parameters and one.activations >= other.activations
+
+
+def _just_fitted(seen: Observation) -> bool:
+    """Whether its measured peak is so near the limit that the same again might fail."""
+    return seen.peak is not None and seen.demand.limit is not None and seen.peak > (1 - SCATTER) * seen.demand.limit
 
 
 def _row(demand: Demand) -> Rows:
