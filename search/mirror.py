@@ -142,9 +142,9 @@ class Mirror:
         """One epoch, at the time it was recorded."""
         self.tracker.log_epoch(run, event["epoch"], event["metrics"], int(event["time"] * 1000))
 
-    def started(self, run: Run, folder: Path, digest: str) -> None:
-        """The network is built, on data whose split has this digest."""
-        self.tracker.set_tags(run, {"search.data.split": digest})
+    def started(self, run: Run, folder: Path) -> None:
+        """The network is built and its data loaded."""
+        self.tracker.set_tags(run, _split(folder))
         self._texts(run, folder)
 
     def paused(self, run: Run) -> None:
@@ -212,15 +212,20 @@ class Mirror:
                 self.tracker.log_text(run, name, (folder / name).read_text(errors="replace"))
 
     def _trial_tags(self, frozen: FrozenTrial) -> dict[str, str]:
-        attrs, attempts = frozen.user_attrs, store.attempts(store.trial_folder(self.folder, frozen.number))
-        return self._common_tags() | {
-            "search.config.hash": attrs["config.hash"],
-            "search.seed": str(attrs["seed"]),
-            "search.trial.attempts": str(attrs.get("attempts", 0)),
-            "search.backend": self.plan.backend,
-            **({"search.device": attempts[-1]["slot"]} if attempts else {}),
-            **({"search.baseline": attrs["baseline"]} if "baseline" in attrs else {}),
-        }
+        folder = store.trial_folder(self.folder, frozen.number)
+        attrs, attempts = frozen.user_attrs, store.attempts(folder)
+        return (
+            self._common_tags()
+            | _split(folder)
+            | {
+                "search.config.hash": attrs["config.hash"],
+                "search.seed": str(attrs["seed"]),
+                "search.trial.attempts": str(attrs.get("attempts", 0)),
+                "search.backend": self.plan.backend,
+                **({"search.device": attempts[-1]["slot"]} if attempts else {}),
+                **({"search.baseline": attrs["baseline"]} if "baseline" in attrs else {}),
+            }
+        )
 
     def _common_tags(self) -> dict[str, str]:
         facts = store.read_json(self.folder / "provenance" / f"{self.provenance}.json") or {}
@@ -292,6 +297,12 @@ def keep_provenance(study_folder: Path, found: Provenance) -> str:
             store.write_text(folder / f"{key}.patch", found.diff)
         store.write_json(folder / f"{key}.json", facts)
     return key
+
+
+def _split(folder: Path) -> dict[str, str]:
+    """The tag of the data a trial was split from, known once it has started."""
+    found = [event["split"] for event in store.events(folder) if event["event"] == "started"]
+    return {"search.data.split": found[-1]} if found else {}
 
 
 def _ended(trial: FrozenTrial) -> int:

@@ -122,8 +122,12 @@ def epochs(folder: Path) -> list[dict[str, Any]]:
 
 
 def remove_model(folder: Path) -> None:
-    """Remove the model folder that a finished trial left."""
-    shutil.rmtree(folder / "model", ignore_errors=True)
+    """Remove the model folder that a finished trial left, and what packagings that were killed left."""
+    for path in (folder / "model", *folder.glob(".model*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

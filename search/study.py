@@ -490,7 +490,8 @@ class Session:
         for note in message["notes"]:
             self.screen.step(f"trial {active.spec.number}: {note}")
         store.write_text(active.spec.path / "model_summary.txt", message["summary"])
-        self.mirror.started(active.run, active.spec.path, message["data_digest"])
+        store.append(active.spec.path, {"event": "started", "split": message["data_digest"]})
+        self.mirror.started(active.run, active.spec.path)
         counted = self.space.params(active.spec.config, self.data)
         if message["parameters"] != counted:
             self.screen.say(

@@ -78,6 +78,7 @@ class Shelf:
             store.remove_model(folder)
             return False
         if not (folder / "model" / "MLmodel").is_file():
+            store.remove_model(folder)
             return False
         best = best_epoch(history, self.space.metric, self.space.direction)
         number = frozen.number
