@@ -92,12 +92,11 @@ def _explain(error: Exception) -> int:
         click.echo(f"error: {error}", err=True)
         return FAILED if isinstance(error, (TrackingError, DatasetError)) else BAD_INPUT
     if type(error).__module__.startswith(("sqlalchemy.", "optuna.exceptions")):
+        from search.settings import hint
+
         cause = error.__cause__ or error
-        click.echo(
-            f"error: the study store failed: {str(getattr(cause, 'orig', cause)).splitlines()[0]}; once it is "
-            "back, go on: python -m search resume STUDY",
-            err=True,
-        )
+        reason = str(getattr(cause, "orig", cause)).splitlines()[0]
+        click.echo(f"error: the study store failed: {reason}; {hint(reason)}", err=True)
         return FAILED
     if isinstance(error, OSError) and error.errno is not None:
         where = f" at {error.filename}" if error.filename else ""

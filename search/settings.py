@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError
 
 from tracking.probe import masked
 
+REBUILD_HINT = "move it away, then `python -m search reconcile` makes it again from the trials' folders"
 STORE_HINT = "give a SQLAlchemy address like sqlite:///study.db or postgresql+psycopg://user@host/optuna"
 
 
@@ -91,6 +92,15 @@ def _home_problem(home: Path) -> str | None:
         return f"home {home}: cannot be written ({error.strerror or error}); choose another with --home or SEARCH_HOME"
 
 
+def hint(reason: str) -> str:
+    """What to do about a study store that failed for `reason`."""
+    if "malformed" in reason or "not a database" in reason:
+        return REBUILD_HINT
+    if "locked" in reason:
+        return "another program holds it: wait for that or end it"
+    return "once it is back, go on: python -m search resume STUDY"
+
+
 def _storage_problem(storage: str, home: Path) -> str | None:
     try:
         url = make_url(storage)
@@ -115,7 +125,7 @@ def _storage_problem(storage: str, home: Path) -> str | None:
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
             rows = connection.execute("select name from sqlite_master where type='table'").fetchall()
     except sqlite3.Error as error:
-        return f"--storage {storage}: not a SQLite database ({error}); {STORE_HINT}"
+        return f"--storage {storage}: not a SQLite database ({error}); give another, or, if it was one, {REBUILD_HINT}"
     tables = {row[0] for row in rows}
     if tables and "studies" not in tables:
         return f"--storage {storage}: a database, but not a study store (no table `studies`); {STORE_HINT}"

@@ -16,7 +16,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from search.engines.samplers import SAMPLERS, Ask
 from search.errors import StoreError
-from search.settings import masked
+from search.settings import hint, masked
 from spaces import HyperParameters, Parameter, Space, config_hash, declared
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -108,7 +108,8 @@ def storage(address: str) -> optuna.storages.BaseStorage:
             cause = error.__cause__ or error
             if last or type(cause).__name__ not in ("IntegrityError", "OperationalError"):
                 reason = str(getattr(cause, "orig", cause)).splitlines()[0]
-                raise StoreError(f"study store {masked(address)} cannot be opened: {reason}") from error
+                told = f"study store {masked(address)} cannot be opened: {reason}; {hint(reason)}"
+                raise StoreError(told) from error
             time.sleep(0.5)
     raise AssertionError("unreachable")
 
