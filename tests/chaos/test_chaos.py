@@ -18,7 +18,7 @@ from search import store
 
 def test_a_study_killed_eight_times_ends_as_if_nobody_had_touched_it(tmp_path):
     victims = {"coordinator": 2, "both": 1, "worker": 1, "server": 1}
-    result = bombard(Options(kills=8, seed=5, trials=4, epochs=6, seeds=1, victims=victims), tmp_path)
+    result = bombard(Options(kills=8, seed=5, trials=6, epochs=6, seeds=1, victims=victims), tmp_path)
     assert len(result.kills) == 8
     assert result.harms == []
     assert result.equal == result.compared > 0
