@@ -328,7 +328,7 @@ def _of_models(trial: TrialLeft, left: StudyLeft) -> Iterator[Harm]:
     if expected and ids and left.kept.get(trial.number) not in ids:
         yield Harm(MODELS, f"the study store keeps model {left.kept.get(trial.number)}, MLflow has {', '.join(ids)}")
     for path in sorted(trial.folder.iterdir()) if trial.folder.is_dir() else []:
-        if path.name.startswith(("model", ".model", "checkpoint")):
+        if path.name.startswith((".model", "checkpoint")) or path.name == "model" or path.suffix == ".part":
             yield Harm(LEFT_OVER, f"{path.name} stays in its folder")
 
 
