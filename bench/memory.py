@@ -88,9 +88,12 @@ def _told(log: Path) -> int:
 
 
 def slope(samples: list[Sample]) -> float:
-    """MB of resident memory per 100 trials after the first SETTLED (all, where there are not twice as many)."""
+    """MB of resident memory per 100 trials after the first SETTLED (all, where that leaves too few to tell).
+
+    Without the last trial, after which the study's pictures are drawn.
+    """
     last = samples[-1].trials
-    kept = [s for s in samples if s.trials >= (SETTLED if last >= 2 * SETTLED else 1)]
+    kept = [s for s in samples if (SETTLED if last > SETTLED + 50 else 1) <= s.trials < last]
     if len({s.trials for s in kept}) < 2:
         return 0.0
     return float(np.polyfit([s.trials for s in kept], [s.resident for s in kept], 1)[0]) * 100
