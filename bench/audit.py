@@ -16,7 +16,7 @@ import optuna
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
 
-from search import store
+from search import links, store
 from search.mirror import STATUS
 from search.trial.schedule import best_epoch
 
@@ -27,7 +27,13 @@ KINDS = (STUCK, DUPLICATED, LOST, DOUBLED, WRONG, MISSING, MODELS, LEFT_OVER, OR
 
 # What two runs of the same training need not share.
 TIMING = ("seconds", "images_per_second")
-OWN_TAGS = ("search.study", "search.trial.attempts", "mlflow.parentRunId", "mlflow.log-model.history")
+OWN_TAGS = (
+    "search.study",
+    "search.study.id",
+    "search.trial.attempts",
+    "mlflow.parentRunId",
+    "mlflow.log-model.history",
+)
 
 Points = list[tuple[int, float, int]]  # (step, value, timestamp in ms), as MLflow has them
 
@@ -99,7 +105,7 @@ def read(home: Path, study: str, client: MlflowClient, files: Path, *, metric: s
             t.number,
             t.state.name,
             str(t.user_attrs.get("config.hash")),
-            t.user_attrs,
+            t.user_attrs | {links.RUN_ID: links.run_id(opened, t)},
             {step - 1: value for step, value in t.intermediate_values.items()},
             [e for e in store.events(folders[t.number]) if e["event"] == "epoch"],
             folders[t.number],
@@ -263,8 +269,9 @@ def _of_run(run: Run, trial: TrialLeft, left: StudyLeft) -> Iterator[Harm]:
         yield Harm(STUCK, f"{trial.state} in the study store, {run.info.status} in MLflow")
     if parent != left.run_id:
         yield Harm(DUPLICATED, f"its run's parent is {parent}, not {left.run_id}")
-    if trial.attributes.get("mlflow.run_id") != run.info.run_id:
-        yield Harm(DUPLICATED, f"run {run.info.run_id}, the study store knows {trial.attributes.get('mlflow.run_id')}")
+    known = trial.attributes["mlflow.run_id"]
+    if known != run.info.run_id:
+        yield Harm(DUPLICATED, f"run {run.info.run_id}, the study store knows {known}")
     if run.data.tags.get("search.trial.state") != trial.state:
         yield Harm(MISSING, f"tag search.trial.state={run.data.tags.get('search.trial.state')}, it is {trial.state}")
     attempts = str(trial.attributes.get("attempts"))

@@ -104,7 +104,6 @@ class LocalExecutor:
 
     def _spawn(self, slot: Slot) -> None:
         token = uuid.uuid4().hex
-        self._guard(f"+{token}")
         ours, theirs = Pipe()
         log = self.folder / f"worker-{slot.index}.log"
         arguments = [
@@ -125,6 +124,7 @@ class LocalExecutor:
         theirs.close()
         now = time.monotonic()
         self._workers[slot.index] = Worker(slot, process, ours, log, token, started=now, heard=now)
+        self._guard(f"+{token}")
 
     def _guard(self, *lines: str) -> None:
         """Tell the warden, started again where it has gone, of a token that came (+) or went (-)."""
@@ -137,7 +137,7 @@ class LocalExecutor:
                 bufsize=0,
                 start_new_session=True,
             )
-            lines = (*(f"+{w.token}" for w in (*self._workers.values(), *self._ending)), *lines)
+            lines = tuple(f"+{worker.token}" for worker in (*self._workers.values(), *self._ending))
         if not lines or self._warden.stdin is None:
             return
         with contextlib.suppress(BrokenPipeError):

@@ -82,6 +82,10 @@ class Control:
         """Whether the trial has been told to stop."""
         return self._deadline < math.inf
 
+    def caught(self) -> None:
+        """Stopped has come where it was meant to; nothing is broken off any more."""
+        self._over = True
+
     def close(self) -> None:
         """The trial is over: a stop order that comes now changes nothing, and nothing more is written."""
         self._over = True
@@ -124,7 +128,7 @@ class Control:
 
     def _check(self, now: float) -> None:
         if now >= self._deadline and not self._over:
-            self._over = True  # once: what follows must not be broken off as well
+            self._next_press = now + NEXT_BATCH  # again after that: a finalizer may have swallowed it
             raise Stopped
 
     @contextmanager

@@ -82,6 +82,7 @@ class Keeper:
             return
         started = time.perf_counter()
         self._latest = training.snapshot()
-        self._copy_cost = time.perf_counter() - started
-        self._copied += self._copy_cost
-        self.spent += self._copy_cost
+        cost = time.perf_counter() - started
+        self._copy_cost = min(cost, self._copy_cost or cost)  # the first is slower
+        self._copied += cost
+        self.spent += cost

@@ -30,14 +30,20 @@ def run_trial(control: Control, meter: Meter, *, gpu: bool = False) -> bool:
     fit = True
     try:
         last = _attempt(control, meter)
+        control.caught()
     except Stopped:
+        control.caught()
         control.keeper.write()  # or wait for the reading thread to have written it
         last, fit = {"event": "done", "state": "stopped"}, False
     except NotANumber as error:
+        control.caught()
         last = {"event": "failed", "reason": "nan", "error": str(error)}
     except BaseException as error:  # a space's sys.exit() is an error of its trial
+        control.caught()
         took = control.memory()
         last, fit = _failure(error) | took, False
+        if any(isinstance(each, Stopped) for each in chain(error)):
+            last = {"event": "done", "state": "stopped"}
     control.close()
     if last.get("state") == "stopped":
         last |= {"epoch": control.keeper.on_disk}

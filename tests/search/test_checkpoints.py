@@ -113,8 +113,7 @@ def test_copies_and_files_cost_a_fiftieth_of_training_time_from_the_first_on(tmp
         training.history.append({"loss": 0.0})
         keeper.acknowledged(training, 0.5, must=False)
         written.append(keeper.on_disk)
-        longest = max(keeper._write_cost or 0.0, keeper._copy_cost or 0.0)
-        assert keeper.spent <= SHARE * keeper.trained + longest
+    assert keeper.spent <= SHARE * keeper.trained
     assert written[0] == 0, "the first is foreseen to cost more than an epoch allows"
     assert len(set(written)) > 3
 

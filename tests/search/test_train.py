@@ -12,6 +12,7 @@ from search.trial.train import _even_batch, epoch_order
 
 RUN = """
 import json, sys
+from dataclasses import replace
 from pathlib import Path
 from search.trial import checkpoints
 from search.trial.keeper import Keeper
@@ -51,6 +52,21 @@ def train(folder, stops, damage):
         while len(training.history) < stop:
             training.epoch()
             keeper.acknowledged(training, 0.0, must=True)
+    good, before = training.snapshot(), [w.tobytes() for w in training.network.get_weights()]
+    last = len(good.variables) - 1
+    for wrong in (
+        replace(good, config_hash="other"),
+        replace(good, variables=good.variables[:-1]),
+        replace(good, variables=[v + 1 if i < last else v[None] for i, v in enumerate(good.variables)]),
+        replace(good, variables=[v + 1 if i < last else v.astype("float16") for i, v in enumerate(good.variables)]),
+        replace(good, best=[]),
+        replace(good, history=[*good.history, good.history[-1]]),
+    ):
+        try:
+            training.restore(wrong, most_epochs=stop)
+            notes.append("taken")
+        except checkpoints.Unusable:
+            assert [w.tobytes() for w in training.network.get_weights()] == before
     files = [path.name for path in checkpoints.files(folder)]
     history = [{k: v for k, v in record.items() if k not in timing} for record in training.history]
     weights = [w.astype("float64").sum() for w in training.network.get_weights()]
