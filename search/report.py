@@ -200,6 +200,7 @@ def _brief(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
         "attempts": attrs.get("attempts"),
         "baseline": attrs.get("baseline"),
         "parameters": attrs.get("parameters"),
+        "peak_memory": (attrs.get("memory") or {}).get("peak"),
         "config": attrs.get("config"),
         "config_hash": attrs.get("config.hash"),
         "run_id": links.run_id(study, trial) or None,
