@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ class Keeper:
     `epochs` are those of the checkpoint the attempt goes on from.
     """
 
-    def __init__(self, folder: Path, epochs: int = 0) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, epochs: int = 0, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.folder, self._clock = folder, clock
         self.on_disk = epochs
         self.spent = 0.0
         self.trained = 0.0
@@ -62,13 +63,13 @@ class Keeper:
         with self._lock:
             latest = self._latest
             if latest is not None and latest.epochs > self.on_disk and not self._closed:
-                started = time.perf_counter()
+                started = self._clock()
                 try:
                     checkpoints.write(self.folder, latest)
                     self.on_disk, self.trouble = latest.epochs, ""
                 except OSError as error:
                     self.trouble = f"the checkpoint of epoch {latest.epochs} could not be written: {error}"
-                self._write_cost = time.perf_counter() - started
+                self._write_cost = self._clock() - started
                 self.spent += self._write_cost
             return self.on_disk
 
@@ -80,9 +81,9 @@ class Keeper:
     def _copy(self, training: Any) -> None:
         if self._latest is not None and self._latest.epochs == len(training.history):
             return
-        started = time.perf_counter()
+        started = self._clock()
         self._latest = training.snapshot()
-        cost = time.perf_counter() - started
+        cost = self._clock() - started
         self._copy_cost = min(cost, self._copy_cost or cost)  # the first is slower
         self._copied += cost
         self.spent += cost
