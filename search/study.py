@@ -47,6 +47,7 @@ MAX_REFUSED = 200  # refused proposals in a row after which nothing is left to r
 TICK = 0.25  # seconds
 GRACE = 15.0  # seconds a trial that must stop has to end its epoch
 AWAY, LAST_WAIT = 10.0, 300.0  # seconds the end waits for an MLflow that is silent, and for one that answers
+HURRY = 3.0  # and after a second Ctrl-C
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Active:
     history: list[dict[str, float]]
     before: float
     devices: dict[str, float]
+    reported: frozenset[int]
     began: float = field(default_factory=time.monotonic)
     ending: tuple[str, str] | None = None
 
@@ -179,7 +181,7 @@ class Interrupt:
             self.number = signal.Signals(number)
         elif self.armed:
             raise KeyboardInterrupt
-        else:
+        elif self.count > 2:
             os._exit(self.exit_code)  # everything that counts is on disk; MLflow is brought up to date by the next
 
     @property
@@ -459,7 +461,9 @@ class Session:
         store.append(folder, {"event": "attempt", **began})
         mirrored = self.mirror.attempt(engine.numbered(self.study, frozen.number), fresh=attempt == 1)
         history = [e["metrics"] for e in recorded]
-        self.active[frozen.number] = Active(trial, mirrored, spec, slot, history, before, devices)
+        self.active[frozen.number] = Active(
+            trial, mirrored, spec, slot, history, before, devices, frozenset(frozen.intermediate_values)
+        )
         best = history[best_epoch(history, spec.metric, spec.direction)][spec.metric] if history else None
         row = Row(
             frozen.number, spec.config, spec.epochs, note=attrs.get("baseline", ""), epoch=len(history), value=best
@@ -513,7 +517,8 @@ class Session:
         self.mirror.epoch(active.run, event | {"time": recorded})
         value = metrics[self.space.metric]
         # A step is epochs trained, so that a rung of 3 means three epochs.
-        active.trial.report(value, epoch + 1)
+        if epoch + 1 not in active.reported:  # a study taken over without its folders trains them again
+            active.trial.report(value, epoch + 1)
         self.screen.epoch(number, epoch + 1, metrics)
         return "prune" if self._prunes(active.trial, active.spec, epoch + 1) else stop
 
@@ -664,9 +669,9 @@ class Session:
         best, why = figures.ranked(self.study), self.reason or self.exhausted
         status = "FAILED" if failed else ("KILLED" if interrupted else "FINISHED")
         self.study.set_user_attr("ended", {"status": status, "reason": why})
-        self._flush(0.0 if self.interrupt.count > 1 else AWAY)  # so that the runs' ids are known to what follows
-        self.mirror.end_study(status, why, pictures=not interrupted)
-        self._flush(0.0 if self.interrupt.count > 1 else AWAY)
+        self._flush()  # so that the runs' ids are known to what follows
+        self.mirror.end_study(status, why, pictures=self.interrupt.count == 0)
+        self._flush()
         self._close()
         counts = {s.name.lower(): sum(t.state == s for t in trials) for s in TrialState}
         counts["paused"] = counts.pop("running")  # nothing runs any more
@@ -679,8 +684,14 @@ class Session:
             self.interrupt.exit_code if interrupted else code,
         )
 
-    def _flush(self, away: float) -> None:
-        self.tracker.settle(away, LAST_WAIT if away else 3.0)
+    def _flush(self) -> None:
+        """Wait for MLflow: as long as it answers, a little where it is silent, hardly where somebody is in a hurry."""
+        begun = time.monotonic()
+        while not self.tracker.settle(AWAY, TICK) and self.tracker.outbox.pending:
+            silent = self.tracker.outbox.waiting_since is not None
+            most = HURRY if self.interrupt.count > 1 else (AWAY if silent else LAST_WAIT)
+            if time.monotonic() - begun > most:
+                break
         self.mirror.note_made()
         self.shelf.settle()
 

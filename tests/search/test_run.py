@@ -13,6 +13,8 @@ import psutil
 import pytest
 from support import environment
 
+from search.trial import checkpoints
+
 FAST = ("filters=8,16", "conv_layers=1", "--epochs", "3")
 
 
@@ -251,13 +253,15 @@ def test_a_killed_coordinator_loses_and_doubles_no_epoch(tmp_path, damage):
     process.kill()
     process.communicate()
     time.sleep(2)  # the worker notices and ends
-    events, checkpoint = folder / "trial-0000" / "events.jsonl", folder / "trial-0000" / "checkpoint.npz"
+    events = folder / "trial-0000" / "events.jsonl"
+    kept = checkpoints.files(folder / "trial-0000")
     if damage == "torn events":
         events.write_bytes(events.read_bytes()[:-30])
     elif damage == "no checkpoint":
-        checkpoint.unlink(missing_ok=True)
+        for checkpoint in kept:
+            checkpoint.unlink()
     elif damage == "torn checkpoint":
-        checkpoint.write_bytes(checkpoint.read_bytes()[:-500])
+        kept[0].write_bytes(kept[0].read_bytes()[:-500])
     elif damage == "checkpoint ahead":
         events.write_bytes(b"".join(events.read_bytes().splitlines(keepends=True)[:2]))
     ran = search(tmp_path, "resume", "c")
@@ -396,10 +400,13 @@ def test_a_nan_ends_its_trial_with_that_reason(tmp_path):
         )
     )
     (tmp_path / "nan.py").write_text(text)
-    ran = search(tmp_path, "run", "nan.py", *FAST, "--trials", "1", "--slots", "1", "--study", "n")
+    limits = ("--trials", "9", "--slots", "1", "--max-failures", "2")
+    ran = search(tmp_path, "run", "nan.py", *FAST, *limits, "--study", "n")
     assert ran.returncode == 1
-    (trial,) = trials(tmp_path, "n")
-    assert (trial["state"], trial["reason"]) == ("FAIL", "nan")
+    assert "2 trials in a row failed (--max-failures), the last with: the loss of epoch 0 is nan" in ran.stdout
+    assert [(t["state"], t["reason"]) for t in trials(tmp_path, "n")] == [("FAIL", "nan")] * 2
+    parent, _ = runs(tmp_path, "n")
+    assert parent.info.status == "FAILED"
 
 
 def test_max_params_refuses_before_training_and_gives_no_run(tmp_path):
@@ -456,6 +463,22 @@ def test_hopeless_trials_are_stopped_early_and_are_killed_in_mlflow(tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+def test_a_study_stopped_half_way_and_resumed_equals_one_in_one_go(tmp_path, sampler):
+    """Configurations, prunings, epochs and values, with real training; one slot."""
+    flags = ("--epochs", "5", "--slots", "1", "--keep", "0", "--sampler", sampler, "--train-images", "400")
+    whole = search(tmp_path, "run", "cnn_digits", *flags, "--trials", "30", "--study", "whole")
+    assert whole.returncode == 0, whole.stderr
+    search(tmp_path, "run", "cnn_digits", *flags, "--trials", "15", "--study", "parts")
+    parts = search(tmp_path, "resume", "parts", "--trials", "30")
+    assert parts.returncode == 0, parts.stderr
+    same = ("trial", "state", "reason", "value", "epochs", "config_hash")
+    one, other = ([{k: t[k] for k in same} for t in trials(tmp_path, study)] for study in ("whole", "parts"))
+    assert one == other
+    assert {t["state"] for t in one} == {"COMPLETE", "PRUNED"}
+
+
+@pytest.mark.long
 def test_a_worker_is_replaced_after_its_trials(tmp_path):
     ran = search(
         tmp_path,
@@ -488,29 +511,21 @@ def test_jax_trains_the_same_study(tmp_path):
 
 
 def test_a_second_coordinator_is_refused_with_the_owner(tmp_path):
-    first = start(
-        tmp_path,
-        "run",
-        "cnn_digits",
-        "--epochs",
-        "60",
-        "--pruner",
-        "none",
-        "--slots",
-        "1",
-        "--trials",
-        "1",
-        "--study",
-        "o",
-    )
+    slow = ("filters=32", "conv_layers=2", "batch_size=16", "--epochs", "300", "--pruner", "none")
+    first = start(tmp_path, "run", "cnn_digits", *slow, "--slots", "1", "--trials", "3", "--study", "o")
     wait_for(tmp_path / "home" / "studies" / "o", epochs=1)
     second = search(tmp_path, "resume", "o")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    third = search(elsewhere, "resume", "o", "--storage", f"sqlite:///{tmp_path}/home/study.db")
     first.send_signal(signal.SIGTERM)
     _out, err = first.communicate(timeout=60)
     assert first.returncode == 143, err
     nothing_runs(tmp_path)
-    assert second.returncode == 1
-    assert f"process {first.pid} on" in second.stderr
+    for refused in (second, third):
+        assert refused.returncode == 1
+        assert f"process {first.pid} on" in refused.stderr
+    assert "last heard of" in third.stderr, "from another home it is the lease that tells"
 
 
 def test_the_command_line_writes_one_json_document(tmp_path):
