@@ -31,7 +31,7 @@ SILENCE = 150.0  # seconds without anything written, after which a coordinator h
 STOP_LIMIT = 90.0  # seconds that a coordinator may take to stop after Ctrl-C
 RESUMED_WHEN_DONE = 2  # how often a study all of whose trials are done is killed again
 ORPHAN_LIMIT = 5.0  # seconds that a worker may outlive its coordinator
-STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)
+STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
 GRACE = ("Ctrl-C", "Ctrl-C twice", "Ctrl-C, then worker", "SIGTERM")
 
 
@@ -312,7 +312,7 @@ class Siege:
             return self._end()
         if code not in (0, *STOPPED):
             self._harm(audit.COMMANDS, f"after {victim} it ended with {code}: {self._last_words()}")
-        if code in (0, 130):  # it ended in good order, so nothing may be RUNNING until it is resumed
+        if code in (0, 130, 143):  # it ended in good order, so nothing may be RUNNING until it is resumed
             for run in audit.running(MlflowClient(self.server.uri), self.name):
                 self._harm(audit.STUCK, f"{run} is RUNNING after {victim} and exit {code}")
 

@@ -259,6 +259,7 @@ class Session:
                 self.mirror.note_made()
                 self.shelf.settle()
         except KeyboardInterrupt:
+            self.interrupt.armed = False
             self.reason = "interrupted"
             self._kill()
         except BaseException:
