@@ -17,11 +17,11 @@ from search.errors import InputError
 from search.executors.devices import Gpu, Slot, cores, gpus, memory, share
 from search.settings import Settings
 from search.settings import problems as settings_problems
-from spaces import Baseline, Defaults, RandomDraws, Recipe, Replay, Space, canonical, declared, find
+from spaces import Baseline, Defaults, HyperParameters, RandomDraws, Recipe, Replay, Space, canonical, declared, find
 from spaces._find import line_of
 from spaces._hp import narrow
-from spaces.datasets import describe
-from spaces.errors import SpaceError
+from spaces.datasets import DataSpec, describe
+from spaces.errors import DatasetError, SpaceError
 
 SAMPLER_NAMES = ("tpe", "random", "qmc")
 PRUNER_NAMES = ("asha", "median", "none")
@@ -395,27 +395,19 @@ def _narrowings(words: Sequence[str], read: _Reader) -> dict[str, str]:
 def _space_problems(space: Space, read: _Reader) -> bool:
     """Whether the space itself is wrong; what its functions return is tried on its defaults and a few draws."""
     before = len(read.problems)
-    step, where = "", f"{space.path}:1:"
+    where = f"{space.path}:1:"
     try:
-        data = describe(space.dataset)
-        step = "sample"
-        names = declared_names(space)
-        for hp in (Defaults(), *(RandomDraws(seed) for seed in range(4))):
-            step = "sample"
-            config = space.sample(hp)
-            if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
-                raise TypeError(f"it returned {config!r:.60}, not a dict by hyperparameter name")
-            canonical(config)
-            step = "params"
-            if not isinstance(count := space.params(config, data), int):
-                raise TypeError(f"it returned {count!r:.60}, not a whole number")
-            step = "multiply_adds"
-            space.multiply_adds(config, data)
-            step = "recipe"
-            if not isinstance(recipe := space.recipe(config), Recipe):
-                raise TypeError(f"it returned {recipe!r:.60}, not a Recipe")
+        data, names = describe(space.dataset), declared_names(space)
+    except DatasetError as error:
+        read.problems.append(str(error))
+        return True
     except Exception as error:
-        read.problems.append(_in_space(space, step, error) if step else str(error))
+        read.problems.append(_in_space(space, "sample", error))
+        return True
+    # One configuration that fails is its own fault, found when it is drawn; the defaults, or all, are the space's.
+    faults = [_fault(space, hp, data) for hp in (Defaults(), *(RandomDraws(seed) for seed in range(4)))]
+    if faults[0] or all(faults):
+        read.problems.append(next(f for f in faults if f))
         return True
     if space.direction not in ("maximize", "minimize"):
         read.problems.append(f"{where} direction={space.direction!r}: choose maximize or minimize")
@@ -429,6 +421,27 @@ def _space_problems(space: Space, read: _Reader) -> bool:
     if unknown:
         read.problems.append(f"{where} columns name {', '.join(unknown)}, which is never drawn")
     return len(read.problems) > before
+
+
+def _fault(space: Space, hp: HyperParameters, data: DataSpec) -> str:
+    """What is wrong with the configuration that `hp` draws; empty where nothing is."""
+    step = "sample"
+    try:
+        config = space.sample(hp)
+        if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
+            raise TypeError(f"it returned {config!r:.60}, not a dict by hyperparameter name")
+        canonical(config)
+        step = "params"
+        if not isinstance(count := space.params(config, data), int):
+            raise TypeError(f"it returned {count!r:.60}, not a whole number")
+        step = "multiply_adds"
+        space.multiply_adds(config, data)
+        step = "recipe"
+        if not isinstance(recipe := space.recipe(config), Recipe):
+            raise TypeError(f"it returned {recipe!r:.60}, not a Recipe")
+    except Exception as error:
+        return _in_space(space, step, error)
+    return ""
 
 
 def _check_narrowings(space: Space, narrowings: Mapping[str, str], read: _Reader) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import statistics
@@ -13,10 +14,9 @@ from search.engines.pruners import REDUCTION, rungs
 from search.plan import Plan, describe_plan
 from search.report import emit, print_table
 from search.settings import Settings
-from spaces import Parameter, RandomDraws, Replay, Space, declared, find
+from spaces import Defaults, Parameter, RandomDraws, Replay, Space, declared, find
 from spaces._hp import show as show_value
 from spaces.datasets import DataSpec, describe
-from spaces.errors import SpaceError
 
 # Multiply-adds a second while training, forward and backward counted as three forwards, where no earlier
 # trial says better: one core (DenseNet k 12, l 3 trained at 200 to 250 images/s a core), one recent GPU (a guess).
@@ -71,15 +71,14 @@ def corners(space: Space, narrowings: Mapping[str, str], data: DataSpec) -> tupl
 def _corner(
     space: Space, narrowings: Mapping[str, str], data: DataSpec, parameters: Mapping[str, Parameter], sign: int
 ) -> Corner:
-    best = min(
-        (_sized(space, RandomDraws(i, narrowings), data) for i in range(DRAWS)), key=lambda c: sign * c.parameters
-    )
+    drawn = (Corner(space.params(config, data), config) for config in _drawn(space, narrowings))
+    best = min(drawn, key=lambda c: sign * c.parameters)
     for _ in range(2):
         for p in parameters.values():
             for value in p.choices or (p.low, p.high):
                 try:
                     moved = _sized(space, _Moved(best.config, p.name, value, narrowings), data)
-                except SpaceError:
+                except Exception:  # outside what was narrowed, or that configuration's own fault
                     continue
                 best = min(best, moved, key=lambda c: sign * c.parameters)
     return best
@@ -93,6 +92,15 @@ class _Moved(Replay):
 
     def draw(self, parameter: Parameter) -> Any:
         return super().draw(parameter) if parameter.name in self.config else parameter.default
+
+
+def _drawn(space: Space, narrowings: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Random configurations; the defaults, which the plan has tried, where sample() fails on all of them."""
+    found = []
+    for seed in range(DRAWS):
+        with contextlib.suppress(Exception):  # that configuration's own fault, met where it is drawn
+            found.append(space.sample(RandomDraws(seed, narrowings)))
+    return found or [space.sample(Defaults(narrowings))]
 
 
 def _sized(space: Space, hp: Any, data: DataSpec) -> Corner:
@@ -113,9 +121,7 @@ def epochs_a_trial(plan: Plan) -> float:
 def estimate(plan: Plan, space: Space, data: DataSpec, settings: Settings) -> Estimate:
     """How long the plan may take on its slots."""
     images = plan.train_limit or data.fitting_size
-    work = statistics.fmean(
-        space.multiply_adds(space.sample(RandomDraws(i, plan.narrowings)), data) for i in range(DRAWS)
-    )
+    work = statistics.fmean(space.multiply_adds(config, data) for config in _drawn(space, plan.narrowings))
     baselines = [b for b in space.baselines if b.name in plan.baselines]
     epochs = max(0, plan.trials - len(baselines)) * epochs_a_trial(plan) * work + sum(
         (min(b.epochs, plan.epochs) if b.always else b.epochs) * space.multiply_adds(dict(b.config), data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -88,14 +89,16 @@ def declared(space: Space, narrowings: Mapping[str, str] | None = None) -> dict[
     """Every hyperparameter the space can draw, in the order first met.
 
     Conditional scopes show theirs at once; those behind a plain Python `if` are found by trying each
-    choice in turn and a fixed number of seeded draws.
+    choice in turn and a fixed number of seeded draws. Raises what sample() raises on its defaults.
     """
     found = _walk(space, Defaults(narrowings))
     for name, parameter in list(found.items()):
         for choice in parameter.choices:
-            found = _walk(space, Defaults(narrowings, {name: choice})) | found
+            with contextlib.suppress(Exception):  # that configuration's own fault, met again where it is drawn
+                found = _walk(space, Defaults(narrowings, {name: choice})) | found
     for seed in range(32):
-        found = found | {k: v for k, v in _walk(space, RandomDraws(seed, narrowings)).items() if k not in found}
+        with contextlib.suppress(Exception):
+            found = found | {k: v for k, v in _walk(space, RandomDraws(seed, narrowings)).items() if k not in found}
     order = {name: i for i, name in enumerate(_walk(space, Defaults(narrowings)))}
     return dict(sorted(found.items(), key=lambda item: order.get(item[0], len(order))))
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support import environment
+
+from bench.places import Server
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -34,3 +36,13 @@ def cli(home: Path, tmp_path: Path) -> Cli:
         )
 
     return run
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Server]:
+    """An MLflow server of the test's own, not started."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    server = Server(folder)
+    yield server
+    server.kill()

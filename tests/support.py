@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from bench.places import environment
 
 if TYPE_CHECKING:
     from tracking.runs import Run, Tracker
 
-# Everything a user's shell might set and a test must not inherit.
-OURS = ("SEARCH_HOME", "SEARCH_DATA", "SEARCH_STORAGE", "SEARCH_SEALED", "MLFLOW_TRACKING_URI", "KERAS_BACKEND")
-
-
-def environment(home: Path, **extra: str) -> dict[str, str]:
-    """A clean environment whose home is `home`."""
-    clean = {k: v for k, v in os.environ.items() if k not in OURS}
-    return clean | {"SEARCH_HOME": str(home), "MLFLOW_DISABLE_TELEMETRY": "true"} | extra
+__all__ = ["begin", "begin_trial", "environment", "layer_outputs"]
 
 
 def begin(tracker: Tracker, name: str) -> Run:

@@ -15,7 +15,10 @@ from spaces.datasets import DataSpec
 
 LEAST_PEAKS = 5  # measured peaks from which a line is drawn
 SCATTER = 0.1  # the least relative scatter of measured peaks around the line that is believed
-RISK = 0.4  # the chance of running out of memory above which a trial is refused
+RISK = 0.6  # the chance of running out of memory above which a trial is refused
+CAUTION = 0.6  # what is left of that risk for each of the RECENT launches that failed
+RECENT = 30
+LEARNING = 10  # launches at first whose failures make nobody cautious
 BLURS = (0.06, 0.15)  # how far from the threshold, relative, trials may lie on its wrong side
 ODD = 0.02  # the share of trials that may lie there however far
 LIMIT_SCATTER = 0.15  # how far from the limit, relative, the threshold of a line through measured peaks may lie
@@ -24,7 +27,7 @@ THRESHOLDS = 120  # tried between the scores
 # Where no peaks are measured other ratios are tried too, far enough for multiply-adds in place of activations.
 USUAL_RATIO = 2.0
 USUAL_DECADES = 1.0
-RATIO_DECADES = np.arange(-4, 4.01, 0.25)
+RATIO_DECADES = np.linspace(-4, 4, 33)
 RATIOS = np.stack([np.zeros(33), USUAL_RATIO * 10.0**RATIO_DECADES, np.ones(33)], axis=1)
 
 Rows = NDArray[np.float64]
@@ -91,19 +94,22 @@ def verdict(observations: Sequence[Observation], candidate: Demand) -> str | Non
 
 
 def judge(observations: Sequence[Observation], candidate: Demand) -> Judgement:
-    """Whether a trial will fit, told from those on the same kind of device.
+    """Whether a trial will fit, told from those on the same kind of device, given in the order of their launch.
 
-    One no larger than a trial that fitted is not refused, one no smaller than a trial that did not is. Between
-    these a score decides, against the threshold that best parts what fitted from what did not. Before anything
-    failed, a trial is refused where what was measured leaves no doubt that it exceeds the limit.
+    One no larger than a trial that fitted is not refused, one no smaller than a trial that did not is. Where
+    neither holds, or trials contradict each other, the chance decides that its score lies above the threshold
+    between what fitted and what did not. Before anything failed, a trial is refused where what was measured leaves no doubt that it exceeds the
+    limit.
     """
     seen = [o for o in observations if o.demand.device == candidate.device]
     fitted, failed = [o for o in seen if o.fitted], [o for o in seen if not o.fitted]
     line = _line(fitted, failed)
     expected = None if line is None else float(line @ _row(candidate))
-    enough = any(_covers(o.demand, candidate) and _roomier(candidate, o.demand) for o in fitted)
-    too_much = any(_covers(candidate, o.demand) and _roomier(o.demand, candidate) for o in failed)
-    if enough != too_much:
+    enough = any(_takes_more(o.demand, candidate) for o in fitted)
+    below = [o for o in failed if _takes_more(candidate, o.demand)]
+    # A failure below something that fitted was bad luck or is at the very edge: alone it closes nothing.
+    too_much = any(not any(_takes_more(f.demand, o.demand) for f in fitted) for o in below)
+    if too_much or (enough and not below):
         refused = too_much
     elif fitted and failed:
         refused = _chance(fitted, failed, candidate, line) > _risk(seen)
@@ -111,32 +117,32 @@ def judge(observations: Sequence[Observation], candidate: Demand) -> Judgement:
         refused = line is not None and _no_doubt(fitted, candidate, line)
     over = None if expected is None or candidate.limit is None else expected / candidate.limit - 1
     violation = 1.0 if over is None else max(over, 0.01)
-    return Judgement(expected, _reason(seen, candidate, over, expected) if refused else None, violation)
+    return Judgement(expected, _reason(seen, candidate, expected) if refused else None, violation)
 
 
-def _risk(seen):
-    import os
+def _risk(seen: Sequence[Observation]) -> float:
+    """The chance of running out of memory that is taken: the less, the more of the last launches did.
 
-    a, b, w, f = map(float, os.environ.get("RV", "0.5,0.7,30,10").split(","))
-    recent = sum(not o.fitted for o in seen[int(f) :][-int(w) :])
-    return a * b**recent
+    A sampler drawn to large networks proposes mostly what just fits or just does not.
+    """
+    return RISK * CAUTION ** sum(not o.fitted for o in seen[LEARNING:][-RECENT:])
 
 
-def _reason(seen: Sequence[Observation], candidate: Demand, over: float | None, expected: float | None) -> str:
+def _reason(seen: Sequence[Observation], candidate: Demand, expected: float | None) -> str:
     learned = f"(learned from {len(seen)} trial{'s' if len(seen) > 1 else ''})"
-    if over is not None and over > 0:
-        return f"about {expected:,.0f} MB expected, {candidate.limit:,.0f} MB are there {learned}"
-    failed = sum(not o.fitted for o in seen)
-    return f"of about the size at which memory ran out, {failed} times so far {learned}"
+    limit, failed = candidate.limit, sum(not o.fitted for o in seen)
+    if expected is not None and limit is not None:
+        close = "" if expected > limit else "which is too close: "
+        return f"about {expected:,.0f} MB expected, {close}{limit:,.0f} MB are there {learned}"
+    times = "once" if failed == 1 else f"{failed} times"
+    size = "of the size" if expected is None else f"about {expected:,.0f} MB expected, the size"
+    return f"{size} at which memory ran out {times} {learned}"
 
 
-def _covers(large: Demand, small: Demand) -> bool:
-    return large.parameters >= small.parameters and large.activations >= small.activations
-
-
-def _roomier(one: Demand, other: Demand) -> bool:
-    """Whether `one` has at least the memory of `other`; where one is unknown, the same kind of device has the same."""
-    return one.limit is None or other.limit is None or one.limit >= other.limit
+def _takes_more(one: Demand, other: Demand) -> bool:
+    """Whether `one` is at least as large as `other` and has no more memory; an unknown limit is that of the device."""
+    scarcer = one.limit is None or other.limit is None or one.limit <= other.limit
+    return scarcer and one.parameters >= other.parameters and one.activations >= other.activations
 
 
 def _row(demand: Demand) -> Rows:
@@ -163,21 +169,21 @@ def _line(fitted: Sequence[Observation], failed: Sequence[Observation]) -> Rows 
     rows = _rows([*measured, *(o for o, _ in bounded)])
     targets = np.array([*(o.peak for o in measured), *(bound for _, bound in bounded)], dtype=float)
     rows /= targets[:, None]
-    counts = np.arange(len(targets)) < len(measured)
-    for _ in range(20):
+    measurements = np.arange(len(targets)) < len(measured)
+    counts = measurements
+    for _ in range(20):  # it settles after two or three
         line: Rows = nnls(rows[counts], np.ones(counts.sum()))[0]
-        below = counts | (rows @ line < 1)
-        below[len(measured) :] = (rows @ line < 1)[len(measured) :]
-        if (below == counts).all():
+        now = measurements | (rows @ line < 1)
+        if (now == counts).all():
             break
-        counts = below
+        counts = now
     return line
 
 
 def _chance(
     fitted: Sequence[Observation], failed: Sequence[Observation], candidate: Demand, line: Rows | None
 ) -> float:
-    """The chance that a trial fails, over all thresholds between what fitted and what did not, by how well they part them.
+    """The chance that a trial runs out of memory, over all thresholds by how well they part what fitted from the rest.
 
     A trial's score is what the line says it takes, relative to its limit where all limits are known. Without a line
     it is parameters times a ratio plus activations, over all ratios. Trials near the threshold fall on both sides of

@@ -153,6 +153,7 @@ def propose(
     """
     trials = study.get_trials(deepcopy=False)
     known = {t.user_attrs.get("config.hash") for t in trials}
+    faulty = [t.params for t in trials if t.state == TrialState.FAIL and REFUSED in t.user_attrs]
     start = 1 + max((t.user_attrs.get(POSITION, -1) for t in trials), default=-1)
     for asks in range(MAX_ASKS):
         drawn_by = derive(seed, "ask", len(trials), asks)
@@ -166,7 +167,10 @@ def propose(
                 continue
             refused = refuse(config)
         except Exception as error:
-            raise SpaceFault(error, copy.get_trials(deepcopy=False)[-1], start + asks) from error
+            fault = SpaceFault(error, copy.get_trials(deepcopy=False)[-1], start + asks)
+            if fault.trial.params in faulty:
+                continue
+            raise fault from error
         frozen = copy.get_trials(deepcopy=False)[-1]
         params, distributions = dict(frozen.params), dict(frozen.distributions)
         return Proposal(config, params, distributions, drawn_by, asks, refused, start + asks)

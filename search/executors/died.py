@@ -32,7 +32,7 @@ class Died:
         if self.oom and not self.why:
             how.append("the kernel ran out of memory")
         text = f"{what} ({', '.join(how)})"
-        return f"{text}: {self.last_line}" if self.last_line else text
+        return f"{text}: {self.last_line}" if self.last_line and not self.told else text
 
 
 def _how(exit_code: int) -> str:

@@ -18,6 +18,7 @@ from search.trial.spec import TrialSpec
 
 BEAT = 2.0  # seconds between two signs of life, at least
 NEXT_BATCH = 1.0  # seconds for the next batch to begin, before training is broken off where it stands
+PRESS = 0.1  # seconds until it is tried again: a message being sent is not broken off
 BREAK_OFF = signal.SIGUSR1  # from the reading thread to the training thread, which may sleep or build
 AFTER_EPOCHS = ("training", "validation", "packaging")  # phases in which a moment more may save work
 
@@ -106,13 +107,13 @@ class Control:
         now = time.monotonic()
         late = now - self._deadline - (NEXT_BATCH if self.phase in AFTER_EPOCHS else 0.0)
         if late >= 0 and not self._over and now >= self._next_press:
-            self._next_press = now + NEXT_BATCH
+            self._next_press = now + PRESS
             signal.pthread_kill(threading.main_thread().ident or 0, BREAK_OFF)
 
     @property
     def wait(self) -> float:
         """Seconds until `press` may have something to do."""
-        return NEXT_BATCH if self._over else max(0.05, min(NEXT_BATCH, self._deadline - time.monotonic()))
+        return NEXT_BATCH if self._over else max(PRESS / 2, min(NEXT_BATCH, self._deadline - time.monotonic()))
 
     # ---- inside
 

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from support import environment
 
@@ -274,7 +275,7 @@ def test_a_worker_killed_in_the_middle_costs_nothing(tmp_path):
     process = start(tmp_path, "run", "cnn_digits", *slow, "--trials", "1", "--slots", "1", "--study", "k")
     wait_for(tmp_path / "home" / "studies" / "k", epochs=2)
     children = subprocess.run(
-        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+        ["pgrep", "-P", str(process.pid), "-f", "search.trial.worker"], capture_output=True, text=True, check=True
     ).stdout.split()
     os.kill(int(children[0]), signal.SIGKILL)
     _out, err = process.communicate(timeout=200)
@@ -286,32 +287,57 @@ def test_a_worker_killed_in_the_middle_costs_nothing(tmp_path):
     assert steps == list(range(trial["epochs"]))
 
 
+FAULTS = """\
+def build(config, data):
+    import ctypes, os, signal, subprocess, sys, time
+    fault = {(16, 16): "child", (32, 16): "exception", (48, 16): "exit", (48, 32): "memory", (64, 16): "hang"}.get(
+        (config["dense_units"], config["batch_size"])
+    )
+    if fault == "exception":
+        raise RuntimeError("no such width today")
+    if fault == "exit":
+        os._exit(7)
+    if fault == "memory":
+        raise MemoryError("9 GB")
+    if fault == "child":
+        ignoring = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(1000)"
+        subprocess.Popen([sys.executable, "-c", ignoring], start_new_session=True)
+    if fault == "hang":
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
+        ctypes.PyDLL(None).sleep(1000)  # holds the interpreter: no thread of it runs
+    return cnn.build(config, data)
+
+
+def draw(hp):
+    config = sample(hp)
+    if (config["dense_units"], config["batch_size"]) == (64, 32):
+        raise KeyError("no such pair")
+    return config
+
+
+"""
+
+
 def test_one_trials_faults_are_its_own(tmp_path):
     from spaces import find
 
     text = find("cnn_digits").path.read_text()
-    text = text.replace("build=cnn.build", "build=build").replace(
-        "SPACE = Space(",
-        "def build(config, data):\n"
-        "    if config['dense_units'] == 32:\n"
-        "        raise RuntimeError('no such width today')\n"
-        "    if config['dense_units'] == 48:\n"
-        "        import os\n"
-        "        os._exit(7)\n"
-        "    return cnn.build(config, data)\n\n\nSPACE = Space(",
-    )
-    (tmp_path / "faulty.py").write_text(text)
+    text = text.replace("build=cnn.build", "build=build").replace("sample=sample", "sample=draw")
+    (tmp_path / "faulty.py").write_text(text.replace("SPACE = Space(", FAULTS + "SPACE = Space("))
     ran = search(
         tmp_path,
         "run",
         "faulty.py",
-        *FAST,
-        "dense_units=16,32,48",
+        "conv_layers=1",
+        "--epochs",
+        "3",
+        "filters=16",
+        "dense_units=16,32,48,64",
+        "batch_size=16,32",
         "optimizer=adam",
         "learning_rate=0.001",
         "dropout=0",
         "weight_decay=0",
-        "batch_size=32",
         "schedule=constant",
         "augmentation=none",
         "--trials",
@@ -320,18 +346,38 @@ def test_one_trials_faults_are_its_own(tmp_path):
         "1",
         "--study",
         "f",
+        "--stall-timeout",
+        "12s",
         "--keep",
         "0",
     )
     assert ran.returncode == 0, ran.stderr
     assert "exhausted" in ran.stdout
-    listed = {t["config"]["dense_units"]: t for t in trials(tmp_path, "f")}
-    assert listed[16]["state"] == "COMPLETE"
-    assert (listed[32]["state"], listed[32]["reason"]) == ("FAIL", "error")
-    assert "no such width today" in listed[32]["error"]
-    assert (listed[48]["state"], listed[48]["reason"], listed[48]["attempts"]) == ("FAIL", "crash", 3)
+    listed = {(t["config"]["dense_units"], t["config"]["batch_size"]): t for t in trials(tmp_path, "f")}
+    assert len(listed) == 7
+    assert {listed[pair]["state"] for pair in ((16, 16), (16, 32), (32, 32))} <= {"COMPLETE", "PRUNED"}
+    ends = {pair: (t["state"], t["reason"], t["attempts"]) for pair, t in listed.items()}
+    assert ends[32, 16] == ("FAIL", "error", 1)
+    assert "no such width today" in listed[32, 16]["error"]
+    assert ends[48, 16] == ("FAIL", "crash", 3)
+    assert ends[48, 32] == ("PRUNED", "oom", 1)
+    assert ends[64, 16] == ("FAIL", "stalled", 1)
+    assert "passed over: " in ran.stderr and "no such pair" in ran.stderr
+    assert "trial" in ran.stderr and "left processes behind, which were ended: python" in ran.stderr
     _, children = runs(tmp_path, "f")
-    assert {r.info.status for r in children.values()} == {"FINISHED", "FAILED"}
+    assert {r.info.status for r in children.values()} <= {"FINISHED", "FAILED", "KILLED"}
+    assert children[listed[48, 32]["trial"]].data.tags["search.trial.reason"] == "oom"
+    assert nothing_runs(tmp_path)
+
+
+def nothing_runs(folder):
+    """No process that was started for a home under `folder` is left."""
+    home = str(folder / "home")
+    found = []
+    for process in psutil.process_iter(["pid", "environ", "cmdline"]):
+        if (process.info["environ"] or {}).get("SEARCH_HOME") == home and process.pid != os.getpid():
+            found.append((process.pid, process.info["cmdline"]))
+    return not found or found
 
 
 def test_a_nan_ends_its_trial_with_that_reason(tmp_path):
@@ -459,8 +505,10 @@ def test_a_second_coordinator_is_refused_with_the_owner(tmp_path):
     )
     wait_for(tmp_path / "home" / "studies" / "o", epochs=1)
     second = search(tmp_path, "resume", "o")
-    first.send_signal(signal.SIGINT)
-    first.communicate(timeout=60)
+    first.send_signal(signal.SIGTERM)
+    _out, err = first.communicate(timeout=60)
+    assert first.returncode == 143, err
+    assert nothing_runs(tmp_path) is True
     assert second.returncode == 1
     assert f"process {first.pid} on" in second.stderr
 

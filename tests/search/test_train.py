@@ -13,59 +13,61 @@ from search.trial.train import _even_batch, epoch_order
 RUN = """
 import json, sys
 from pathlib import Path
+from search.trial import checkpoints
+from search.trial.keeper import Keeper
 from search.trial.spec import TrialSpec
 from search.trial.train import Training
 from spaces import find
 from spaces.datasets import describe, load, prepare
-import numpy as np
-stops, folder, damage = json.loads(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
-from search.trial import checkpoints
-from search.trial.keeper import Keeper
 import keras
-space = find("cnn_digits")
-data_folder = prepare("digits", cache=folder / "data")
+space, home = find("cnn_digits"), Path(sys.argv[1])
+data_folder = prepare("digits", cache=home / "data")
 config = dict(space.baselines[0].config) | {"dropout": 0.3, "augmentation": "flip_shift", "schedule": "cosine"}
-spec = TrialSpec(study="s", number=0, attempt=1, space="cnn_digits", config=config, config_hash="h",
-                 data_folder=str(data_folder), data_seed=0, train_limit=320, validation_limit=100, epochs=4,
-                 milestones=(), patience=0, seed=7, metric="val_accuracy", direction="maximize",
-                 precision="float32", folder=str(folder))
 arrays = load("digits", data_folder, seed=0, train_limit=320, validation_limit=100)
-notes = []
-for stop in stops:
-    training = Training(space, spec, describe("digits"), arrays)
-    for path in checkpoints.files(folder):
-        if checkpoints.epochs_of(path) in damage:
-            data = bytearray(path.read_bytes())
-            data[len(data) // 2] ^= 1
-            path.write_bytes(data)
-        try:
-            training.restore(checkpoints.read(path), most_epochs=stop)
-        except checkpoints.Unusable as error:
-            notes.append(f"{path.name}: {error}")
-            continue
-        break
-    keeper = Keeper(folder, epochs=len(training.history))
-    notes.append(len(training.history))
-    while len(training.history) < stop:
-        training.epoch()
-        keeper.acknowledged(training, 0.0, must=True)
 timing = ("seconds", "images_per_second")
-history = [{k: v for k, v in record.items() if k not in timing} for record in training.history]
-weights = [w.astype("float64").sum() for w in training.network.get_weights()]
-best = training.best_network()
-saved = folder / "net.keras"
-best.save(saved)
-kinds = sorted({type(layer).__name__ for layer in keras.models.load_model(saved).layers})
-print(json.dumps({"history": history, "weights": weights, "kinds": kinds, "notes": notes,
-                  "files": [path.name for path in checkpoints.files(folder)]}))
+
+def train(folder, stops, damage):
+    folder.mkdir()
+    notes = []
+    spec = TrialSpec(study="s", number=0, attempt=1, space="cnn_digits", config=config, config_hash="h",
+                     data_folder=str(data_folder), data_seed=0, train_limit=320, validation_limit=100, epochs=4,
+                     milestones=(), patience=0, seed=7, metric="val_accuracy", direction="maximize",
+                     precision="float32", folder=str(folder))
+    for stop in stops:
+        training = Training(space, spec, describe("digits"), arrays)
+        for path in checkpoints.files(folder):
+            if checkpoints.epochs_of(path) in damage:
+                data = bytearray(path.read_bytes())
+                data[len(data) // 2] ^= 1
+                path.write_bytes(data)
+            try:
+                training.restore(checkpoints.read(path), most_epochs=stop)
+            except checkpoints.Unusable as error:
+                notes.append(f"{path.name}: {error}")
+                continue
+            break
+        keeper = Keeper(folder, epochs=len(training.history))
+        notes.append(len(training.history))
+        while len(training.history) < stop:
+            training.epoch()
+            keeper.acknowledged(training, 0.0, must=True)
+    files = [path.name for path in checkpoints.files(folder)]
+    history = [{k: v for k, v in record.items() if k not in timing} for record in training.history]
+    weights = [w.astype("float64").sum() for w in training.network.get_weights()]
+    training.best_network().save(folder / "net.keras")
+    kinds = sorted({type(layer).__name__ for layer in keras.models.load_model(folder / "net.keras").layers})
+    return {"history": history, "weights": weights, "kinds": kinds, "notes": notes, "files": files}
+
+cases = json.loads(sys.argv[2])
+print(json.dumps([train(home / str(i), *case) for i, case in enumerate(cases)]))
 """
 
 
-def trained(stops, folder, backend, damage=()):
+def trained(cases, folder, backend):
+    """The outcome of each case: the epochs at which it is stopped, and the checkpoints damaged before it goes on."""
     env = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
-    folder.mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", RUN, json.dumps(stops), str(folder), json.dumps(damage)],
+        [sys.executable, "-c", RUN, str(folder), json.dumps(cases)],
         capture_output=True,
         text=True,
         env=env,
@@ -77,8 +79,7 @@ def trained(stops, folder, backend, damage=()):
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_training_stopped_and_restored_after_each_epoch_equals_training_in_one_go(tmp_path, backend):
-    whole = trained([4], tmp_path / "whole", backend)
-    parts = trained([1, 3, 4], tmp_path / "parts", backend)
+    whole, parts, damaged = trained([([4], []), ([1, 3, 4], []), ([3, 4], [3])], tmp_path, backend)
     assert parts["history"] == whole["history"]
     assert parts["weights"] == whole["weights"]
     assert parts["notes"] == [0, 1, 3]
@@ -86,7 +87,6 @@ def test_training_stopped_and_restored_after_each_epoch_equals_training_in_one_g
     assert len({record["learning_rate"] for record in whole["history"]}) == 4
     assert not [kind for kind in whole["kinds"] if kind.startswith("Random") or kind == "ToPixels"]
 
-    damaged = trained([3, 4], tmp_path / "damaged", backend, damage=[3])
     assert damaged["notes"] == [0, "checkpoint-00003.npz: it is torn or corrupt", 2]
     assert damaged["history"] == whole["history"]
     assert damaged["weights"] == whole["weights"]

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +16,7 @@ from pathlib import Path
 import pytest
 from support import begin, begin_trial
 
-from tracking import server as servers
+from bench.places import Server
 from tracking.runs import Run, Tracker
 
 PACKAGE = """
@@ -60,50 +57,6 @@ def run_python(code: str, *arguments: str, **environment: str) -> str:
 @pytest.fixture(scope="session")
 def python() -> Callable[..., str]:
     return run_python
-
-
-class Server:
-    """`mlflow server` on a free port of the loopback, started by tracking.server's own command."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.files = folder / "artifacts"
-        self.database = f"sqlite:///{folder / 'mlflow.db'}"
-        self.log = folder / "server.log"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        arguments, extra = servers.command(self.database, artifact_root=self.files, host="127.0.0.1", port=self.port)
-        extra |= {"MLFLOW_SERVER_ALLOWED_HOSTS": f"127.0.0.1:{self.port}"}
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                arguments, env=os.environ | extra, stdout=log, stderr=log, start_new_session=True
-            )
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.log.read_text()[-2000:]
-            try:
-                with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
-                    return
-            except OSError:
-                time.sleep(0.1)
-        raise AssertionError("the server did not start")
-
-    def kill(self) -> None:
-        """SIGKILL to it and its child: MLflow's server is two processes."""
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-    def requests(self) -> list[str]:
-        """Every API request answered so far, as `POST /path`; /health left out."""
-        time.sleep(0.2)  # the log line follows the answer
-        found = [line.split('"')[1] for line in self.log.read_text().splitlines() if ' HTTP/1.1"' in line]
-        return [line.rpartition(" ")[0].partition("?")[0] for line in found if "/health" not in line]
 
 
 @pytest.fixture(scope="session")

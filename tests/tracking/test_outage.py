@@ -1,15 +1,10 @@
 """A server that is killed in the middle of a study costs no metric, and doubles none."""
 
-import re
-import threading
 import time
-import urllib.error
-import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
 
 from support import begin, begin_trial
 
+from bench.proxy import Proxy
 from tracking import outbox
 from tracking.runs import DatasetInfo, Tracker
 
@@ -53,53 +48,24 @@ def test_a_server_killed_and_started_again_gets_every_epoch_once(server, tmp_pat
     assert tracker.close(5) == 0
 
 
-class Lossy(BaseHTTPRequestHandler):
-    """Passes every request on to a real server, and loses the answer to the first of each kind."""
-
-    upstream = ""
-    lost: ClassVar[set[str]] = set()
-
-    def forward(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "content-length")}
-        request = urllib.request.Request(f"{self.upstream}{self.path}", body, headers, method=self.command)
-        try:
-            with urllib.request.urlopen(request) as answer:
-                status, content = answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                status, content = error.code, error.read()
-        path = re.sub(r"m-\w{32}|\w{32}", "ID", self.path.partition("?")[0])
-        kind = f"{self.command} {path}"
-        if kind not in self.lost:
-            self.lost.add(kind)
-            self.close_connection = True
-            return
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 def test_answers_that_get_lost_on_the_way_double_nothing(server, model, monkeypatch):
     monkeypatch.setattr(outbox, "FIRST_DELAY", 0.05)
     monkeypatch.setattr(outbox, "LAST_DELAY", 0.1)
-    Lossy.upstream = server.uri
-    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Lossy)
-    threading.Thread(target=proxy.serve_forever, daemon=True).start()
-    try:
-        Tracker(server.uri, "lossy", None).close(5)
-        Lossy.lost.add("GET /api/2.0/mlflow/experiments/get-by-name")  # opening is not patient
-        tracker = Tracker(f"http://127.0.0.1:{proxy.server_address[1]}", "lossy", None)
+    lost = {"GET /api/2.0/mlflow/experiments/get-by-name"}  # opening is not patient
+
+    def loses(kind, accepted):
+        """The answer to the first request of each kind."""
+        first = accepted and kind not in lost
+        if accepted:
+            lost.add(kind)
+        return first
+
+    Tracker(server.uri, "lossy", None).close(5)
+    with Proxy(server.uri, loses) as proxy:
+        tracker = Tracker(proxy.uri, "lossy", None)
         study = tracker.start_study("it's a study", identity="its", tags={}, note="")
         assert tracker.flush(60)
-        Lossy.lost.discard("POST /api/2.0/mlflow/runs/create")
+        lost.discard("POST /api/2.0/mlflow/runs/create")
         trial = tracker.start_trial(study, 0, identity="its", name="t", tags={}, fresh=True)
         tracker.set_params(trial, {"lr": 1})
         tracker.log_dataset(trial, DatasetInfo("digits", "d", "x", {}))
@@ -115,11 +81,8 @@ def test_answers_that_get_lost_on_the_way_double_nothing(server, model, monkeypa
         tracker.delete_model(uploaded[1])
         tracker.finish(trial, "FINISHED", {"x": "y"})
         assert tracker.close(60) == 0
-    finally:
-        proxy.shutdown()
-        proxy.server_close()
     assert tracker.outbox.failures == []
-    assert len(Lossy.lost) >= 15, Lossy.lost
+    assert len(lost) >= 15, lost
 
     plain = Tracker(server.uri, "lossy", None)
     client = plain._client

@@ -1,0 +1,1 @@
+"""Measurements, each a command with its results in bench/results; nothing here is installed."""
