@@ -55,13 +55,14 @@ def forget(study: optuna.Study, number: int) -> None:
 
 def note(study_folder: Path, new: Kept) -> None:
     """Write down beside the trial's record what `remember` notes in the store, which may get lost."""
-    store.write_json(store.trial_folder(study_folder, new.number) / NOTE, {"value": new.value, "model_id": new.model_id})
+    said = {"value": new.value, "model_id": new.model_id}
+    store.write_json(store.trial_folder(study_folder, new.number) / NOTE, said)
 
 
 def noted(study_folder: Path) -> list[Kept]:
     """What `note` wrote down."""
     found = ((n, store.read_json(folder / NOTE) or {}) for n, folder in store.trial_folders(study_folder).items())
-    return [Kept(n, float(said["value"]), str(said["model_id"])) for n, said in found if {"value", "model_id"} <= {*said}]
+    return [Kept(n, float(s["value"]), str(s["model_id"])) for n, s in found if {"value", "model_id"} <= set(s)]
 
 
 def unnote(study_folder: Path, number: int) -> None:
