@@ -9,7 +9,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -225,18 +225,18 @@ class Mender:
         """Give back to folders and study store what either, or MLflow, knows; whether rows were written."""
         by_number = {t.number: t for t in self.study.get_trials(deepcopy=False)}
         folders, again = store.trial_folders(self.folder), {}
+        last = max((*by_number, *children, *(n for n, folder in folders.items() if _was_begun(folder))), default=-1)
+        names = {name for folder in folders.values() for event in store.epochs(folder) for name in event["metrics"]}
         for number in range(max((*by_number, *folders, *children), default=-1) + 1):
             row = by_number.get(number)
             if row is not None and engine.REFUSED in row.user_attrs:
                 continue
             left = self._remains(number, row, children.get(number))
-            if row is None and left.run is None and number > max(by_number, default=-1) and not _was_begun(left.folder):
-                if left.folder.is_dir():
-                    # Killed between writing it down and storing it: it was never a trial.
-                    shutil.rmtree(left.folder)
-                    self.fix(f"trial {number}: a folder of a trial that was never stored was removed")
+            if number > last:
+                shutil.rmtree(left.folder)  # killed between writing it down and storing it: it was never a trial
+                self.fix(f"trial {number}: a folder of a trial that was never stored was removed")
                 continue
-            wanted = self._restored(left)
+            wanted = self._restored(left, names)
             if wanted is not None:
                 again[number] = wanted
         self.study = rows.put_back(self.study, again)
@@ -248,7 +248,7 @@ class Mender:
 
         return Remains(number, store.trial_folder(self.folder, number), row, run, text)
 
-    def _restored(self, left: Remains) -> FrozenTrial | None:
+    def _restored(self, left: Remains, names: Set[str]) -> FrozenTrial | None:
         """Mend a trial's folder; gives its row where that must be written anew."""
         number = left.number
         left.record, where = restore.record(left, self.space, self.plan)
@@ -258,7 +258,7 @@ class Mender:
             store.write_json(left.folder / "trial.json", left.record)
             self.fix(f"trial {number}: trial.json was gone or damaged; made again from {where}")
         had = store.events(left.folder)
-        events, gone = restore.events(left, self.space.metric)
+        events, gone = restore.events(left, self.space.metric, names)
         if len(events) > len(had):
             store.write_text(left.folder / "events.jsonl", "".join(json.dumps(e) + "\n" for e in events))
             self.fix(f"trial {number}: events.jsonl had lost {_what(events, had)}; read back from the stores")
@@ -432,15 +432,14 @@ class Mender:
         began = [str(e.get("provenance", "")) for e in store.attempts(store.trial_folder(self.folder, trial.number))]
         first, mine = mirror.provenance, next((key for key in began if key), mirror.provenance)
         mirror.provenance = mine
-        run = mirror.trial(trial, fresh=False)
-        parent = self.tracker.id_of(mirror.parent)
-        self.tracker.set_tags(run, {STUDY: self.identity, KIND: "trial", NUMBER: trial.number, PARENT: parent})
-        self.tracker.outbox.put_batch(run.lane, metrics=missing)
         if trial.state.is_finished():
             run = mirror.replay(trial)
         else:
             run = mirror.attempt(trial, fresh=False)
             mirror.paused(run)
+        parent = self.tracker.id_of(mirror.parent)
+        self.tracker.set_tags(run, {STUDY: self.identity, KIND: "trial", NUMBER: trial.number, PARENT: parent})
+        self.tracker.outbox.put_batch(run.lane, metrics=missing)  # the mirror looks whether a step is there, not all of it
         mirror.provenance = first
         return run
 

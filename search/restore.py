@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -160,15 +160,18 @@ def _drawn(baseline: Any, space: Space, plan: Plan) -> dict[str, Any]:
 # ---- what happened to it
 
 
-def events(left: Remains, metric: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """The trial's events with those that its record lost, and a line for what is gone from everywhere."""
+def events(left: Remains, metric: str, names: Set[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The trial's events with those that its record lost, and a line for what is gone from everywhere.
+
+    `names` are the metrics that other trials of the study have.
+    """
     have = store.events(left.folder)
     new = [*_attempts(left, have), *_epochs(left, have, metric), *_verdict(left, have)]
     new += _finished(left, have, [*have, *new])
     if not new:
         return have, []
     whole = [event for _, event in sorted(enumerate([*have, *new]), key=lambda e: (e[1].get("time", 0.0), e[0]))]
-    return whole, _gone(left, have, whole)
+    return whole, _gone(left, have, whole, names)
 
 
 def _attempts(left: Remains, have: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -235,12 +238,14 @@ def _finished(
     return [{"time": at, "event": "finished", "state": state.name, "attributes": said, "constraints": constraints}]
 
 
-def _gone(left: Remains, have: Sequence[Mapping[str, Any]], whole: Sequence[Mapping[str, Any]]) -> list[str]:
+def _gone(
+    left: Remains, have: Sequence[Mapping[str, Any]], whole: Sequence[Mapping[str, Any]], others: Set[str]
+) -> list[str]:
     """What of the epochs that were read back is not to be had any more."""
     recorded = {e["epoch"]: set(e["metrics"]) for e in whole if e["event"] == "epoch"}
     before = {e["epoch"] for e in have if e["event"] == "epoch"}
     spoken = set(left.run.metrics) if left.run else set()
-    names = set().union(*recorded.values()) | {n for n in spoken if not n.startswith("best_")}
+    names = set(others).union(*recorded.values()) | {n for n in spoken if not n.startswith("best_")}
     lines = []
     for epoch in sorted(set(recorded) - before):
         lost = sorted(names - recorded[epoch])
