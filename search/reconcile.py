@@ -21,7 +21,7 @@ from search.engines import optuna as engine
 from search.engines import rows
 from search.errors import FAILED, OK, InputError, SearchError
 from search.lease import leased, owned
-from search.mirror import IDENTITY, MIRRORED, STATUS, Mirror, keep_provenance
+from search.mirror import IDENTITY, MIRRORED, STATUS, TEXTS, Mirror, keep_provenance
 from search.plan import Plan, Request
 from search.plan import resume as resumed_plan
 from search.restore import Remains
@@ -258,7 +258,7 @@ class Mender:
             store.write_json(left.folder / "trial.json", left.record)
             self.fix(f"trial {number}: trial.json was gone or damaged; made again from {where}")
         had = store.events(left.folder)
-        events, gone = restore.events(left, self.space.metric, names)
+        events, gone = restore.events(left, self.space.metric, names, self._began_with(left.run))
         if len(events) > len(had):
             store.write_text(left.folder / "events.jsonl", "".join(json.dumps(e) + "\n" for e in events))
             self.fix(f"trial {number}: events.jsonl had lost {_what(events, had)}; read back from the stores")
@@ -301,7 +301,7 @@ class Mender:
     # ---- files
 
     def _leftovers(self) -> None:
-        for path in sorted(self.folder.rglob("*.part")):
+        for path in store.half_written(self.folder):
             path.unlink()
             self.fix(f"{path.relative_to(self.folder)}: half written, removed")
         for trial in self._trials():
@@ -356,6 +356,13 @@ class Mender:
         keys += [path.stem for path in sorted(folder.glob("*.json"))]
         found = next((key for key in keys if key and store.read_json(folder / f"{key}.json")), None)
         return found or keep_provenance(self.folder, collect(Path.cwd()))
+
+    def _began_with(self, run: Found | None) -> str:
+        """The provenance of a trial whose record lost it: the study's only one, or that of its run's commit."""
+        paths = sorted((self.folder / "provenance").glob("*.json"), key=lambda p: p.stat().st_mtime)
+        commit = run.tags.get("mlflow.source.git.commit") if run else None
+        mine = [p.stem for p in paths if commit and (store.read_json(p) or {}).get("commit") == commit]
+        return mine[0] if mine else (paths[0].stem if len(paths) == 1 else "")
 
     def _ended(self, parent: Found | None) -> dict[str, str]:
         """How the study ended: as its store says, else as its run says, else as its trials look."""
@@ -436,10 +443,15 @@ class Mender:
             run = mirror.replay(trial)
         else:
             run = mirror.attempt(trial, fresh=False)
+            for path in (store.trial_folder(self.folder, trial.number) / name for name in TEXTS):
+                if path.is_file():
+                    self.tracker.log_text(run, path.name, path.read_text(errors="replace"))
             mirror.paused(run)
         parent = self.tracker.id_of(mirror.parent)
         self.tracker.set_tags(run, {STUDY: self.identity, KIND: "trial", NUMBER: trial.number, PARENT: parent})
-        self.tracker.outbox.put_batch(run.lane, metrics=missing)  # the mirror looks whether a step is there, not all of it
+        self.tracker.outbox.put_batch(
+            run.lane, metrics=missing
+        )  # the mirror looks whether a step is there, not all of it
         mirror.provenance = first
         return run
 
@@ -509,7 +521,9 @@ class Mender:
         if there is not None and (there.registered or (there.whole and child and there.run_id == child.run_id)):
             return
         folder = store.trial_folder(self.folder, trial.number) / "model"
-        if (folder / "MLmodel").is_file():
+        if (folder / "MLmodel").is_file():  # brought back by one that was killed before it could upload it
+            weights.forget(self.study, trial.number)
+            weights.unnote(self.folder, trial.number)
             return
         aside = folder.with_name("model.rescued")
         shutil.rmtree(aside, ignore_errors=True)

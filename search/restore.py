@@ -160,13 +160,13 @@ def _drawn(baseline: Any, space: Space, plan: Plan) -> dict[str, Any]:
 # ---- what happened to it
 
 
-def events(left: Remains, metric: str, names: Set[str]) -> tuple[list[dict[str, Any]], list[str]]:
+def events(left: Remains, metric: str, names: Set[str], provenance: str) -> tuple[list[dict[str, Any]], list[str]]:
     """The trial's events with those that its record lost, and a line for what is gone from everywhere.
 
-    `names` are the metrics that other trials of the study have.
+    `names` are the metrics that other trials of the study have, `provenance` is what it began with if it lost that.
     """
     have = store.events(left.folder)
-    new = [*_attempts(left, have), *_epochs(left, have, metric), *_verdict(left, have)]
+    new = [*_attempts(left, have, provenance), *_epochs(left, have, metric), *_verdict(left, have)]
     new += _finished(left, have, [*have, *new])
     if not new:
         return have, []
@@ -174,7 +174,7 @@ def events(left: Remains, metric: str, names: Set[str]) -> tuple[list[dict[str, 
     return whole, _gone(left, have, whole, names)
 
 
-def _attempts(left: Remains, have: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _attempts(left: Remains, have: Sequence[Mapping[str, Any]], provenance: str) -> list[dict[str, Any]]:
     """That it was begun. Attempts before the last that are gone are not counted again."""
     if any(e["event"] == "attempt" for e in have):
         return []
@@ -190,7 +190,7 @@ def _attempts(left: Remains, have: Sequence[Mapping[str, Any]]) -> list[dict[str
     began = began if began is not None and (first is None or began <= first) else (first or began or 0.0)
     device = tags.get("search.device", "")
     event: dict[str, Any] = {"event": "attempt", "time": began, "attempt": max(number, 1), "slot": device}
-    return [{**event, "devices": {}, "provenance": ""}]
+    return [{**event, "devices": {}, "provenance": provenance}]
 
 
 def _epochs(left: Remains, have: Sequence[Mapping[str, Any]], metric: str) -> list[dict[str, Any]]:

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import pickle
 import random
 import re
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
-import time
-import traceback
 from pathlib import Path
 
 import pytest
-from support import environment
+from support import afresh, apart, command, environment, settings_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -33,98 +28,19 @@ TRIAL_TABLES = (
 )
 
 
-# ---- the studies
-
-
-def command(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "search", *arguments],
-        cwd=folder,
-        env=environment(folder / "home"),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A folder whose home holds the studies `done` and `paused`, an untouched copy of the home, and what is in it."""
-    import matplotlib.pyplot  # whatever a mender imports is imported once, before it is forked off
-    import mlflow.store.tracking.sqlalchemy_store
-    import optuna.visualization
-    import optuna.visualization.matplotlib
-
-    import search.reconcile
-
-    if os.environ.get("MADE"):
-        folder = Path(os.environ["MADE"])
-        return folder, apart(lambda: {name: facts(folder / "home", name) for name in ("done", "paused")}) if not afresh(folder) else apart(lambda: {name: facts(folder / "home", name) for name in ("done", "paused")})
-    folder = tmp_path_factory.mktemp("reconcile")
-    few = ("filters=8,16", "conv_layers=1", "--slots", "2", "--keep", "2", "--max-params", "12000")
-    ran = command(folder, "run", "cnn_digits", *few, "--trials", "6", "--epochs", "3", "--study", "done")
-    assert ran.returncode == 0, ran.stderr
-    slow = ("filters=32", "conv_layers=2", "batch_size=16", "--epochs", "60", "--pruner", "none", "--slots", "2")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "search", "run", "cnn_digits", *slow, "--trials", "3", "--study", "paused"],
-        cwd=folder,
-        env=environment(folder / "home"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    events = folder / "home" / "studies" / "paused" / "trial-0000" / "events.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and (not events.is_file() or events.read_text().count('"epoch"') < 4):
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(120) == 130
-    shutil.copytree(folder / "home", folder / "pristine")
-    before = apart(lambda: {name: facts(folder / "home", name) for name in ("done", "paused")})
+def made(damageable):
+    """A folder whose home holds the studies `done` and `paused`, and what is in them."""
+    home = afresh(damageable)
+    before = apart(lambda: {name: facts(home, name) for name in ("done", "paused")})
     states = [t["state"] for t in before["done"]["trials"].values()]
     assert {"COMPLETE", "PRUNED"} <= set(states)
     assert len(before["done"]["models"]) == 2
     assert "RUNNING" in [t["state"] for t in before["paused"]["trials"].values()]
-    return folder, before
-
-
-def afresh(folder):
-    """The untouched home in the place of what there is: MLflow's addresses of files are absolute."""
-    shutil.rmtree(folder / "home", ignore_errors=True)
-    shutil.copytree(folder / "pristine", folder / "home")
-    return folder / "home"
-
-
-def apart(work):
-    """What `work` returns, run in a process of its own: stores keep connections to files that are replaced here."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            try:
-                answer = (True, work())
-            except BaseException:
-                answer = (False, traceback.format_exc())
-            with os.fdopen(writer, "wb") as file:
-                pickle.dump(answer, file)
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as file:
-        said = file.read()
-    os.waitpid(child, 0)
-    fine, value = pickle.loads(said)
-    assert fine, value
-    return value
+    return damageable, before
 
 
 # ---- what the stores hold
-
-
-def settings_of(home):
-    from search.settings import resolve
-
-    return resolve(environment={"SEARCH_HOME": str(home)})
 
 
 def facts(home, name):
@@ -269,7 +185,9 @@ class Damage:
 
     def hurt_state_of_a_row(self):
         number, trial_id = self.trial()
-        self.sql("study.db", "UPDATE trials SET state = 'RUNNING', datetime_complete = NULL WHERE trial_id = ?", trial_id)
+        self.sql(
+            "study.db", "UPDATE trials SET state = 'RUNNING', datetime_complete = NULL WHERE trial_id = ?", trial_id
+        )
         self.take("state", number)
         return number
 
@@ -381,7 +299,9 @@ class Damage:
         models = "SELECT model_id, source_run_id, artifact_location FROM logged_models WHERE lifecycle_stage = 'active'"
         kept = self.sql("mlflow.db", f"{models} AND source_run_id IN ({mine})", self.name)
         model_id, run_id, place = self.dice.choice(sorted(kept))
-        said = self.sql("mlflow.db", "SELECT value FROM tags WHERE run_uuid = ? AND key = 'search.trial.number'", run_id)
+        said = self.sql(
+            "mlflow.db", "SELECT value FROM tags WHERE run_uuid = ? AND key = 'search.trial.number'", run_id
+        )
         number = int(said[0][0]) if said else "all"
         files = Path(place.removeprefix("file://"))
         how = self.dice.choice(["record", "files", "cut"])
@@ -592,3 +512,89 @@ def test_nothing_is_mended_where_nothing_is_wrong(made):
     for name in ("done", "paused"):
         assert apart(lambda name=name: mended(home, name)) == ([], [])
         assert apart(lambda name=name: facts(home, name)) == before[name]
+
+
+def test_reconcile_says_what_it_mended_and_goes_on_past_a_study_it_cannot_mend(made):
+    folder, before = made
+    home = afresh(folder)
+    for path in (home / "studies" / "done" / "trial-0000").glob("*.json"):
+        path.unlink()
+    (home / "studies" / "paused" / "study.json").unlink()
+
+    def forget():
+        import optuna
+
+        study = optuna.load_study(study_name="paused", storage=f"sqlite:///{home}/study.db")
+        study.set_user_attr("plan", None)
+        study.set_user_attr("plan.first", None)
+
+    apart(forget)
+    code, out, err = command(home, "reconcile", "--json")
+    said = {entry["study"]: entry for entry in json.loads(out)}
+    assert code == 1
+    assert "error: paused: " in err and "Traceback" not in err
+    assert any(line.startswith("trial 0: trial.json was gone") for line in said["done"]["mended"])
+    code, out, _ = command(home, "reconcile", "done")
+    assert (code, out) == (0, "done: 0 mended\n")
+    assert apart(lambda: facts(home, "done")) == before["done"]
+
+
+def test_reconcile_refuses_in_one_line_what_it_cannot_do_now(made):
+    from search.lease import owned
+
+    folder, _ = made
+    home = afresh(folder)
+    with owned(home / "studies" / "done", "done"):
+        code, _, err = command(home, "reconcile", "done")
+    assert (code, err.count("\n"), "is run by process" in err) == (1, 1, True)
+    code, _, err = command(home, "reconcile", "nobody")
+    assert (code, err.count("\n"), "no study 'nobody'" in err) == (2, 1, True)
+    code, _, err = command(home, "reconcile", "done", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert code != 0
+    assert (err.count("\n"), "127.0.0.1:9" in err) == (1, True)
+
+    def away():
+        from mlflow import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+        client.delete_experiment(client.get_experiment_by_name("cnn_digits").experiment_id)
+
+    apart(away)
+    code, _, err = command(home, "reconcile", "done")
+    assert (code, err.count("\n"), "mlflow experiments restore" in err) == (1, 1, True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("lost", ["row", "study_database", "metric_doubled", "folder"])
+def test_a_mended_study_goes_on_and_proposes_as_it_would_have(made, lost):
+    folder, _ = made
+
+    def proposed(home):
+        code, _, err = command_apart(home, "resume", "done", "--trials", "7", "--slots", "1")
+        assert code == 0, err
+        after = apart(lambda: facts(home, "done"))["trials"]
+        counted = [n for n, t in after.items() if t["counts"]]
+        return after[counted[-1]]["params"]
+
+    wanted = proposed(afresh(folder))
+    home = afresh(folder)
+    damage = Damage(home, "done", random.Random(1))
+    apart(lambda: getattr(damage, f"hurt_{lost}")())
+    assert apart(lambda: mended(home, "done"))[0]
+    found = proposed(home)
+    if lost != "study_database":  # what was refused beforehand stood only there, and has taught the sampler
+        assert found == wanted
+
+
+def command_apart(home, *arguments):
+    """The command line in a new process, since it starts workers."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "search", *arguments],
+        cwd=home.parent,
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return ran.returncode, ran.stdout, ran.stderr
