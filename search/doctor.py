@@ -150,7 +150,8 @@ def _waste(folder: Path, done: set[int]) -> bool:
     from search import store
     from search.trial import checkpoints
 
-    return any(checkpoints.files(store.trial_folder(folder, number)) for number in done)
+    old = any(checkpoints.files(store.trial_folder(folder, number)) for number in done)
+    return old or bool(store.half_written(folder))
 
 
 def _data(settings: Settings) -> Iterator[Check]:

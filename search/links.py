@@ -11,7 +11,7 @@ RUN_ID, LATE, EXPERIMENT_ID = "mlflow.run_id", "mlflow.late_runs", "mlflow.exper
 def run_id(study: optuna.Study, trial: FrozenTrial) -> str:
     """The MLflow run of a trial; empty where it has none yet."""
     late = study.user_attrs.get(LATE, {})
-    return str(late.get(str(trial.number)) or trial.user_attrs.get(RUN_ID, ""))
+    return str(late.get(str(trial.number), trial.user_attrs.get(RUN_ID, "")))  # an empty one: it is to be made anew
 
 
 def remember(study: optuna.Study, trial: FrozenTrial, made: str) -> None:

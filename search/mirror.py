@@ -32,7 +32,7 @@ STATUS = {
 }
 DATA_SEED = 0  # the split is the dataset's, the same for every study, so that studies can be compared
 IDENTITY, REASON, MIRRORED = "id", "reason", "mirrored"
-TEXTS = ("model_summary.txt", "error.txt")  # artifacts that are files of the trial's folder
+TEXTS = ("trial.json", "model_summary.txt", "error.txt")  # artifacts that are files of the trial's folder
 
 
 class Mirror:

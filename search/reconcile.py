@@ -1,50 +1,69 @@
-"""Makes the study store, the trial folders and MLflow agree again: each is restored from the two others.
+"""Makes the study store, the trial folders and MLflow agree again: each is restored from what the others know.
 
 The folders say what happened in every epoch, the study store which state a trial is in, MLflow mirrors both.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+import sys
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from search import figures, links, report, store, weights
+from search import figures, links, report, restore, store, weights
 from search.engines import optuna as engine
 from search.engines import rows
-from search.errors import InputError, SearchError
+from search.errors import FAILED, OK, InputError, SearchError
 from search.lease import leased, owned
-from search.mirror import IDENTITY, MIRRORED, STATUS, Mirror, keep_provenance
+from search.mirror import IDENTITY, MIRRORED, STATUS, TEXTS, Mirror, keep_provenance
 from search.plan import Plan, Request
 from search.plan import resume as resumed_plan
+from search.restore import Remains
 from search.settings import Settings
 from search.trial import checkpoints
+from search.trial.schedule import best_epoch
 from spaces import Space, find
+from spaces.errors import DatasetError, SpaceError
 from tracking import audit, removal
 from tracking.audit import Found
+from tracking.errors import TrackingError
+from tracking.faults import one_line
 from tracking.provenance import collect
-from tracking.runs import PARENT, Tracker
+from tracking.runs import KIND, NUMBER, PARENT, STUDY, Run, Tracker
+from tracking.values import Point, params_of, points_of, tags_of
 
-STATIC = ("config", "config.hash", "seed", "asked.seed", "asks", "epochs", "parameters", "baseline", "milestones")
-FINISHED_FILES = ("config.json", "provenance.json")
 PATIENCE = 600.0  # seconds for MLflow to take what was missing
+ANEW = "(MLflow can take nothing back: made anew)"
+DONE = "all trials done"  # what a study's run says that ended for no other reason
 
 
 def reconcile(name: str | None, settings: Settings, as_json: bool) -> int:
-    """Mend one study, or all, and print what was mended and what cannot be; 1 where something cannot."""
+    """Mend one study, or all, and print what was mended and what cannot be; 1 where something cannot.
+
+    One that cannot be mended at all is said and holds up no other; where it is the only one its error is raised.
+    """
     names = [name] if name else sorted({*report.names(settings), *_folders(settings)})
     if not names:
         raise InputError("no study yet; start one: python -m search run cnn_digits")
-    found = {each: mend(each, settings, print if not as_json else lambda line: None) for each in names}
+    found: list[dict[str, Any]] = []
+    for each in names:
+        try:
+            done = mend(each, settings, print if not as_json else lambda line: None)
+            found.append({"study": each, "mended": done.mended, "lost": done.lost})
+        except (SearchError, SpaceError, DatasetError, TrackingError) as error:
+            if len(names) == 1:
+                raise
+            print(f"error: {each}: {error}", file=sys.stderr)
+            found.append({"study": each, "mended": [], "lost": [], "error": str(error)})
     if as_json:
-        report.emit([{"study": each, "mended": m.mended, "lost": m.lost} for each, m in found.items()])
-    return 1 if any(m.lost for m in found.values()) else 0
+        report.emit(found)
+    return FAILED if any(f["lost"] or "error" in f for f in found) else OK
 
 
 def _folders(settings: Settings) -> list[str]:
@@ -52,71 +71,82 @@ def _folders(settings: Settings) -> list[str]:
 
 
 def mend(name: str, settings: Settings, say: Callable[[str], None]) -> Mender:
-    """Mend the study `name`. Raises InputError where nothing is known of it, StudyBusy where it runs."""
+    """Mend the study `name`.
+
+    Raises InputError where nothing is known of it, StudyBusy where it runs, SearchError where its plan is lost,
+    SpaceError where its space is gone, TrackingError where MLflow is away.
+    """
     folder = settings.study_folder(name)
     known = name in report.names(settings)
     if not known and not (folder / "study.json").is_file():
+        left = " (its folder is there, its plan is not)" if store.trial_folders(folder) else ""
         raise InputError(
-            f"no study {name!r} in the study store nor in {folder.parent}; list them: python -m search list"
+            f"no study {name!r} in the study store nor in {folder.parent}{left}; list them: python -m search list"
         )
     with owned(folder, name):
-        study, lost_study = _study(name, settings, known)
+        study, fixed = _study(name, settings, known)
         with leased(study, say):
             plan = resumed_plan(study.user_attrs["plan"], Request(space="", study=name))
             space = find(plan.space)
             tracker = Tracker(settings.tracking_uri, space.name, settings.artifacts)
             try:
                 mender = Mender(study, plan, space, folder, tracker, say)
-                if lost_study:
-                    mender.fix("the study was gone from the study store; made again from its folder")
+                for line in fixed:
+                    mender.fix(line)
                 mender.run()
+            except Exception as error:
+                if not type(error).__module__.startswith(("mlflow.", "requests.")):
+                    raise
+                raise TrackingError(
+                    f"MLflow: {one_line(error)}; nothing is lost: once it is back, python -m search reconcile {name}"
+                ) from error
             finally:
                 tracker.close(1.0)
             say(f"{name}: {len(mender.mended)} mended" + (f", {len(mender.lost)} lost" if mender.lost else ""))
             return mender
 
 
-def _study(name: str, settings: Settings, known: bool) -> tuple[optuna.Study, bool]:
-    """The study of the store, made again from its folder's study.json where it is gone."""
-    stored = store.read_json(settings.study_folder(name) / "study.json")
-    direction = (stored or {}).get("direction", "maximize")
+def _study(name: str, settings: Settings, known: bool) -> tuple[optuna.Study, list[str]]:
+    """The study of the store and what had to be mended of it or of its study.json, each made from the other."""
+    path = settings.study_folder(name) / "study.json"
+    fixed: list[str] = []
+    stored = store.read_json(path) or {}
+    found = stored.get("attributes")
+    attributes: dict[str, Any] = found if isinstance(found, dict) else {}
+    if not known and (not attributes.get("plan") or stored.get("direction") not in ("maximize", "minimize")):
+        raise SearchError(f"study {name!r} is gone from the study store and {path} is damaged; it cannot be made again")
     study = engine.open_study(
         engine.storage(settings.storage),
         name,
-        direction=direction,
+        direction=stored.get("direction", "maximize"),
         pruner=optuna.pruners.NopPruner(),
         create=not known,
     )
-    for key, value in ((stored or {}).get("attributes") or {}).items():
+    if not known:
+        fixed.append("the study was gone from the study store; made again from its folder")
+    for key, value in attributes.items():
         if key not in study.user_attrs:
             study.set_user_attr(key, value)
-    if "plan" not in study.user_attrs:
+    known_now = {key: study.user_attrs.get(key) for key in (IDENTITY, "plan", "plan.first")}
+    if not known_now["plan"]:
         raise SearchError(f"study {name!r}: its plan is neither in the study store nor in its folder; it cannot go on")
-    if IDENTITY not in study.user_attrs:
+    if not known_now[IDENTITY]:
         raise SearchError(f"study {name!r} was made by an earlier version; resume it once, then it can be mended")
-    return study, not known
+    if attributes != known_now:
+        direction = study.direction.name.lower()
+        store.write_json(path, {"study": name, "direction": direction, "attributes": known_now})
+        fixed.append("study.json was gone or damaged; made again from the study store")
+    return study, fixed
 
 
 class Mender:
     """Mends one study; `mended` and `lost` say what was done and what cannot be, one line each."""
 
     def __init__(
-        self,
-        study: optuna.Study,
-        plan: Plan,
-        space: Space,
-        folder: Path,
-        tracker: Tracker,
-        say: Callable[[str], None],
+        self, study: optuna.Study, plan: Plan, space: Space, folder: Path, tracker: Tracker, say: Callable[[str], None]
     ) -> None:
-        self.study, self.plan, self.space, self.folder, self.tracker, self.say = (
-            study,
-            plan,
-            space,
-            folder,
-            tracker,
-            say,
-        )
+        self.study, self.plan, self.space, self.folder = study, plan, space, folder
+        self.tracker, self.say = tracker, say
         self.mended: list[str] = []
         self.lost: list[str] = []
         self.identity: str = study.user_attrs[IDENTITY]
@@ -133,129 +163,148 @@ class Mender:
 
     def run(self) -> None:
         """Folders first, since they are the record; then the study store; then MLflow."""
-        found = audit.runs(self.tracker.connection, self.identity)
-        found = self._without_doubles(found)
-        children = {f.number: f for f in found if f.number is not None}
-        self._folders(children)
-        self._rows(children)
+        self.study = rows.sweep(self.study)
+        parent, children = self._one_each(self._found())
+        rewritten = self._rows(children)
         self._leftovers()
-        self._mlflow(next((f for f in found if f.number is None), None), children)
+        self._mlflow(parent, children, rewritten)
 
-    # ---- folders
+    # ---- what there is
 
-    def _folders(self, children: Mapping[int, Found]) -> None:
-        """Give back to a trial's folder what the study store and MLflow still know."""
-        for trial in engine.counted(self.study.get_trials(deepcopy=False)):
-            folder = store.trial_folder(self.folder, trial.number)
-            if "config" in trial.user_attrs and store.read_json(folder / "trial.json") is None:
-                static = {k: trial.user_attrs[k] for k in (*STATIC, engine.POSITION) if k in trial.user_attrs}
-                record = engine.record(trial.number, trial.params, trial.distributions, static)
-                store.write_json(folder / "trial.json", record)
-                self.fix(f"trial {trial.number}: trial.json was gone; made again from the study store")
-        for number in sorted({*store.trial_folders(self.folder), *children}):
-            self._epochs(number, store.trial_folder(self.folder, number), children.get(number))
+    def _trials(self) -> list[FrozenTrial]:
+        return engine.counted(self.study.get_trials(deepcopy=False))
 
-    def _epochs(self, number: int, folder: Path, child: Found | None) -> None:
-        """Epochs that the record lost and MLflow kept are written down again, at their first times."""
-        have = {event["epoch"] for event in store.events(folder) if event["event"] == "epoch"}
-        there = _steps(child, self.space.metric) if child else {}
-        missing = sorted(set(there) - have)
-        if missing and (folder / "trial.json").is_file():
-            for step in missing:
-                store.append(
-                    folder, {"event": "epoch", "epoch": step, "metrics": there[step][1], "time": there[step][0]}
-                )
-            self.fix(f"trial {number}: the record had lost epochs {_list(missing)}; read back from MLflow")
-
-    # ---- the study store
-
-    def _rows(self, children: Mapping[int, Found]) -> None:
-        """Put back into the study store what the folders know."""
-        for number, folder in store.trial_folders(self.folder).items():
-            record = store.read_json(folder / "trial.json")
-            row = self._row(number)
-            if record is None:
-                if row is None and number not in children:
-                    shutil.rmtree(folder)
-                    self.fix(f"trial {number}: a folder of no trial was removed")
+    def _found(self) -> list[tuple[int | None, Found]]:
+        """Every run of the study in MLflow with its trial's number (None: the study's own), however it is known."""
+        connection = self.tracker.connection
+        everything = self.study.get_trials(deepcopy=False)
+        noted = {links.run_id(self.study, t): t.number for t in everything}
+        mine = str(self.study.user_attrs.get(links.RUN_ID, ""))
+        by_hash = {t.user_attrs["config.hash"]: t.number for t in everything if "config.hash" in t.user_attrs}
+        found = audit.runs(connection, self.identity)
+        seen = {run.run_id for run in found}
+        found += [r for i in (mine, *noted) if i and i not in seen for r in [audit.run(connection, i)] if r]
+        known: list[tuple[int | None, Found]] = []
+        for run in found:
+            if run.run_id == mine or (run.tags.get(KIND) == "study" and run.run_id not in noted):
+                known.append((None, run))
                 continue
-            if row is None and not store.attempts(folder) and number not in children:
-                shutil.rmtree(folder)  # killed between writing it down and storing it: it was never a trial
+            number = noted.get(run.run_id, run.number)
+            number = by_hash.get(run.tags.get("search.config.hash", "")) if number is None else number
+            if number is not None:
+                known.append((number, run))
+            elif not run.deleted:
+                self.give_up(f"run {run.run_id} says that it is of this study and not of which trial; it is left alone")
+        return known
+
+    def _one_each(self, found: Sequence[tuple[int | None, Found]]) -> tuple[Found | None, dict[int, Found]]:
+        """Of several runs of one trial, or of the study, one stays: the one noted, else the fullest."""
+        kept: dict[int | None, Found] = {}
+        noted = {links.run_id(self.study, t) for t in self.study.get_trials(deepcopy=False)}
+        noted |= {str(self.study.user_attrs.get(links.RUN_ID, ""))}
+
+        def worth(entry: tuple[int | None, Found]) -> tuple[bool, bool, int]:
+            run = entry[1]
+            return run.run_id not in noted, run.deleted, -sum(map(len, run.metrics.values()))
+
+        for number, run in sorted(found, key=worth):
+            if number not in kept:
+                kept[number] = run
+            elif not run.deleted:
+                versions = removal.remove_run(self.tracker.connection, run.run_id)
+                who = "the study" if number is None else f"trial {number}"
+                if versions:
+                    self.give_up(f"{who} has two runs; {run.run_id} stays, for {', '.join(versions)} came from it")
+                else:
+                    self.fix(f"{who} had two runs; {run.run_id} was removed")
+        return kept.pop(None, None), {number: run for number, run in kept.items() if number is not None}
+
+    # ---- folders and the study store
+
+    def _rows(self, children: Mapping[int, Found]) -> bool:
+        """Give back to folders and study store what either, or MLflow, knows; whether rows were written."""
+        by_number = {t.number: t for t in self.study.get_trials(deepcopy=False)}
+        folders, again = store.trial_folders(self.folder), {}
+        last = max((*by_number, *children, *(n for n, folder in folders.items() if _was_begun(folder))), default=-1)
+        names = {name for folder in folders.values() for event in store.epochs(folder) for name in event["metrics"]}
+        for number in range(max((*by_number, *folders, *children), default=-1) + 1):
+            row = by_number.get(number)
+            if row is not None and engine.REFUSED in row.user_attrs:
+                continue
+            left = self._remains(number, row, children.get(number))
+            if number > last:
+                shutil.rmtree(left.folder)  # killed between writing it down and storing it: it was never a trial
                 self.fix(f"trial {number}: a folder of a trial that was never stored was removed")
                 continue
-            self._mend_row(number, row, self._expected(folder, record, row))
-        self._fill_holes(children)
+            wanted = self._restored(left, names)
+            if wanted is not None:
+                again[number] = wanted
+        self.study = rows.put_back(self.study, again)
+        return bool(again)
 
-    def _row(self, number: int) -> FrozenTrial | None:
-        try:
-            return engine.numbered(self.study, number)
-        except KeyError:
+    def _remains(self, number: int, row: FrozenTrial | None, run: Found | None) -> Remains:
+        def text(path: str) -> str | None:
+            return audit.text(self.tracker.connection, run.run_id, path) if run else None
+
+        return Remains(number, store.trial_folder(self.folder, number), row, run, text)
+
+    def _restored(self, left: Remains, names: Set[str]) -> FrozenTrial | None:
+        """Mend a trial's folder; gives its row where that must be written anew."""
+        number = left.number
+        left.record, where = restore.record(left, self.space, self.plan)
+        if left.record is None:
+            return self._unknown(left)
+        if where:
+            store.write_json(left.folder / "trial.json", left.record)
+            self.fix(f"trial {number}: trial.json was gone or damaged; made again from {where}")
+        had = store.events(left.folder)
+        events, gone = restore.events(left, self.space.metric, names, self._began_with(left.run))
+        if len(events) > len(had):
+            store.write_text(left.folder / "events.jsonl", "".join(json.dumps(e) + "\n" for e in events))
+            self.fix(f"trial {number}: events.jsonl had lost {_what(events, had)}; read back from the stores")
+        for line in gone:
+            self.give_up(line)
+        wanted = restore.row(left, events, self.space)
+        if left.row is None:
+            if _was_begun(left.folder) and not events:
+                self.give_up(f"trial {number}: its epochs and its end are gone from everywhere; resume trains it again")
+            self.fix(f"trial {number}: was gone from the study store; put back")
+            return wanted
+        wrong = restore.differences(left.row, wanted)
+        if not wrong:
             return None
-
-    def _expected(self, folder: Path, record: Mapping[str, Any], row: FrozenTrial | None) -> FrozenTrial:
-        """The trial as its record says it is."""
-        events = store.events(folder)
-        ends = [e for e in events if e["event"] == "finished"]
-        attempts = store.attempts(folder)
-        intermediate = {e["epoch"] + 1: e["metrics"][self.space.metric] for e in store.epochs(folder)}
-        attributes: dict[str, Any] = dict(row.user_attrs) if row else {"attempts": len(attempts), "state": "paused"}
-        state, value, constraints = TrialState.RUNNING, None, None
-        if ends and ends[-1]["state"] in TrialState.__members__:
-            state = TrialState[ends[-1]["state"]]
-            attributes = {**ends[-1].get("attributes", {}), **attributes}
-            constraints = ends[-1].get("constraints")
-            if state == TrialState.COMPLETE:
-                best = max if self.space.direction == "maximize" else min
-                value = best(intermediate.values()) if intermediate else None
-        elif row is not None and row.state.is_finished():
-            state, value, constraints = row.state, row.value, row.constraints or None
-        if state == TrialState.COMPLETE and value is None:
-            state = TrialState.FAIL
-        return engine.restored(
-            record,
-            state=state,
-            value=value,
-            intermediate_values=intermediate,
-            constraints=constraints or None,
-            user_attrs={k: v for k, v in attributes.items() if k not in record["attributes"] or k == "attempts"},
-        )
-
-    def _mend_row(self, number: int, row: FrozenTrial | None, expected: FrozenTrial) -> None:
-        wrong = [] if row is None else _differences(row, expected)
-        if row is not None and not wrong:
-            return
-        if row is not None and not row.state.is_finished() and wrong == ["epochs"]:
-            trial = engine.reopen(self.study, row)  # killed between writing an epoch down and reporting it
-            for step, value in expected.intermediate_values.items():
-                if step not in row.intermediate_values:
+        if wrong == ["attributes"] and not left.row.state.is_finished():
+            trial = engine.reopen(self.study, left.row)
+            for key, value in wanted.user_attrs.items():
+                trial.set_user_attr(key, value)
+            self.fix(f"trial {number}: lacked attributes in the study store, or was left as running; mended")
+            return None
+        if wrong == ["epochs"] and not left.row.state.is_finished():
+            trial = engine.reopen(self.study, left.row)  # killed between writing an epoch down and reporting it
+            for step, value in wanted.intermediate_values.items():
+                if step not in left.row.intermediate_values:
                     trial.report(value, step)
-            return self.fix(f"trial {number}: the study store lacked epochs; reported again")
-        expected = _timed(expected, store.events(store.trial_folder(self.folder, number)))
-        self.study = rows.put_back(self.study, number, expected)
-        what = (
-            "was gone from the study store" if row is None else f"was damaged in the study store ({', '.join(wrong)})"
-        )
-        return self.fix(f"trial {number}: {what}; put back from its folder")
+            self.fix(f"trial {number}: the study store lacked epochs; reported again")
+            return None
+        self.fix(f"trial {number}: was damaged in the study store ({', '.join(wrong)}); put back")
+        return wanted
 
-    def _fill_holes(self, children: Mapping[int, Found]) -> None:
-        """A number that nobody knows any more stays taken: Optuna would give the last one twice."""
-        numbers = {t.number for t in self.study.get_trials(deepcopy=False)}
-        for number in sorted(set(range(max(numbers, default=-1) + 1)) - numbers):
-            empty = optuna.trial.create_trial(state=TrialState.FAIL, user_attrs={engine.REFUSED: "lost"})
-            self.study = rows.put_back(self.study, number, empty)
-            run = f"; its run is {children[number].run_id}" if number in children else ""
-            self.fix(f"trial {number}: its number is kept, so that it is not given twice")
-            self.give_up(f"trial {number}: its row and its folder are gone{run}")
-        for number in sorted(set(children) - numbers - set(range(max(numbers, default=-1) + 1))):
-            self.give_up(f"trial {number}: its row and its folder are gone; its run is {children[number].run_id}")
+    def _unknown(self, left: Remains) -> FrozenTrial:
+        """Nobody knows its configuration; its number stays taken, for Optuna would give it twice."""
+        known = [f"its run is {left.run.run_id}"] if left.run else []
+        known += [f"its folder is {left.folder}"] if left.folder.is_dir() else []
+        what = f"trial {left.number}: its configuration is gone from everywhere"
+        self.give_up("; ".join([what, *known]))
+        self.fix(f"trial {left.number}: its number is kept, so that it is not given twice")
+        return restore.placeholder(left.row)
 
     # ---- files
 
     def _leftovers(self) -> None:
-        for path in sorted(self.folder.rglob("*.part")):
+        for path in store.half_written(self.folder):
             path.unlink()
             self.fix(f"{path.relative_to(self.folder)}: half written, removed")
-        for trial in engine.counted(self.study.get_trials(deepcopy=False)):
+        for trial in self._trials():
             folder = store.trial_folder(self.folder, trial.number)
             if trial.state.is_finished() and checkpoints.files(folder):
                 checkpoints.remove(folder)
@@ -263,51 +312,29 @@ class Mender:
 
     # ---- MLflow
 
-    def _without_doubles(self, found: Sequence[Found]) -> list[Found]:
-        """Of several runs of one trial, or of the study, one stays: the one noted, else the fullest."""
-        kept: dict[int | None, Found] = {}
-        noted = {links.run_id(self.study, t) for t in self.study.get_trials(deepcopy=False)}
-        noted |= {str(self.study.user_attrs.get(links.RUN_ID, ""))}
-        for run in sorted(found, key=lambda f: (f.run_id not in noted, f.deleted, -sum(map(len, f.metrics.values())))):
-            if run.number not in kept:
-                kept[run.number] = run
-            elif not run.deleted:
-                versions = removal.remove_run(self.tracker.connection, run.run_id)
-                who = "the study" if run.number is None else f"trial {run.number}"
-                if versions:
-                    self.give_up(f"{who} has two runs; {run.run_id} stays, for {', '.join(versions)} came from it")
-                else:
-                    self.fix(f"{who} had two runs; {run.run_id} was removed")
-        return list(kept.values())
-
-    def _mlflow(self, parent: Found | None, children: Mapping[int, Found]) -> None:
-        mirror = Mirror(
-            self.tracker,
-            self.study,
-            self.plan,
-            self.space,
-            self.folder,
-            keep_provenance(self.folder, collect(Path.cwd())),
-        )
+    def _mlflow(self, parent: Found | None, children: Mapping[int, Found], rewritten: bool) -> None:
+        if parent is not None and self.study.user_attrs.get(links.RUN_ID) != parent.run_id:
+            self.study.set_user_attr(links.RUN_ID, parent.run_id)
+        ended = self._ended(parent)
+        mirror = Mirror(self.tracker, self.study, self.plan, self.space, self.folder, self._provenance())
+        mirror.parent.resumed = True
         shelf = weights.Shelf(self.study, self.folder, self.space, self.tracker, self.plan.keep)
-        trials = engine.counted(self.study.get_trials(deepcopy=False))
-        wrong_parent = self._wrong_parent(parent)
-        if parent is None or "parameters" in wrong_parent:
-            mirror.describe_study()
-        changed = bool(wrong_parent)
-        for trial in trials:
-            wrong = self._wrong_child(mirror, trial, children.get(trial.number), parent)
-            offered = (store.trial_folder(self.folder, trial.number) / "model").is_dir()
-            if not wrong and not offered:
-                continue
-            changed = True
-            run = self._mend_run(mirror, trial, children.get(trial.number), wrong)
-            if offered and trial.state.is_finished() and shelf.offer(run, trial):
-                self.fix(f"trial {trial.number}: its weights were not in MLflow; uploaded")
         self._settle(mirror, shelf)
+        wrong_parent = self._wrong_parent(parent, ended)
+        if wrong_parent:
+            mirror.describe_study()
+            self.tracker.set_tags(mirror.parent, self._own_tags())
+        trials, renamed = self._trials(), False
+        for trial in trials:
+            before = links.run_id(self.study, trial)
+            self._mend_trial(mirror, shelf, trial, children.get(trial.number))
+            self._settle(mirror, shelf)
+            renamed |= links.run_id(self.study, trial) != before
         self._weights(shelf)
-        if changed:
-            self._end_study(mirror, trials, wrong_parent)
+        if wrong_parent or rewritten or renamed:
+            mirror.end_study(ended["status"], ended["reason"], pictures="without figures" in wrong_parent)
+        if wrong_parent:
+            self.fix(f"the study's own run: {', '.join(wrong_parent)}")
         self._settle(mirror, shelf)
         for failure in self.tracker.outbox.failures:
             self.give_up(f"MLflow refused: {failure}")
@@ -321,92 +348,202 @@ class Mender:
         mirror.note_made()
         shelf.settle()
 
-    def _end_study(self, mirror: Mirror, trials: Sequence[FrozenTrial], wrong: Sequence[str]) -> None:
-        ended = self.study.user_attrs.get("ended") or {"status": "KILLED", "reason": "the coordinator was killed"}
-        if not self.study.user_attrs.get("ended"):
-            self.study.set_user_attr("ended", ended)
-        mirror.end_study(ended["status"], ended["reason"], pictures=ended["status"] != "KILLED")
-        if wrong:
-            self.fix(f"the study's own run: {', '.join(wrong)}")
+    def _provenance(self) -> str:
+        """Where the study's results come from: what its first attempt noted, not who mends it."""
+        folder = self.folder / "provenance"
+        began = [e for f in store.trial_folders(self.folder).values() for e in store.attempts(f)]
+        keys = [str(e.get("provenance", "")) for e in sorted(began, key=lambda e: e["time"])]
+        keys += [path.stem for path in sorted(folder.glob("*.json"))]
+        found = next((key for key in keys if key and store.read_json(folder / f"{key}.json")), None)
+        return found or keep_provenance(self.folder, collect(Path.cwd()))
 
-    def _wrong_parent(self, parent: Found | None) -> list[str]:
+    def _began_with(self, run: Found | None) -> str:
+        """The provenance of a trial whose record lost it: the study's only one, or that of its run's commit."""
+        paths = sorted((self.folder / "provenance").glob("*.json"), key=lambda p: p.stat().st_mtime)
+        commit = run.tags.get("mlflow.source.git.commit") if run else None
+        mine = [p.stem for p in paths if commit and (store.read_json(p) or {}).get("commit") == commit]
+        return mine[0] if mine else (paths[0].stem if len(paths) == 1 else "")
+
+    def _ended(self, parent: Found | None) -> dict[str, str]:
+        """How the study ended: as its store says, else as its run says, else as its trials look."""
+        noted = self.study.user_attrs.get("ended")
+        if noted:
+            return dict(noted)
+        if parent is not None and parent.status in ("FINISHED", "KILLED", "FAILED"):
+            reason = parent.tags.get("search.reason", "")
+            ended = {"status": parent.status, "reason": "" if reason == DONE else reason}
+        elif sum(t.state.is_finished() for t in self._trials()) >= self.plan.trials:
+            ended = {"status": "FINISHED", "reason": ""}
+        else:
+            ended = {"status": "KILLED", "reason": "the coordinator was killed"}
+        self.study.set_user_attr("ended", ended)
+        return ended
+
+    def _own_tags(self) -> dict[str, str]:
+        return {
+            STUDY: self.identity,
+            KIND: "study",
+            "search.study": self.plan.study,
+            "search.space": self.space.name,
+            "search.seed": str(self.plan.seed),
+        }
+
+    def _wrong_parent(self, parent: Found | None, ended: Mapping[str, str]) -> list[str]:
         """What is wrong with the study's own run."""
+        pictures = ["without figures"] if figures.ranked(self.study) and ended["status"] != "KILLED" else []
         if parent is None:
-            return ["it was gone", "parameters"]
-        ended = self.study.user_attrs.get("ended") or {"status": "KILLED"}
+            return ["it was gone", *pictures]
         wrong = ["deleted"] if parent.deleted else []
         wrong += [f"status {parent.status}, not {ended['status']}"] if parent.status != ended["status"] else []
-        wrong += [] if {"trial_count", "trials"} & set(parent.params) else ["parameters"]
-        files = {"trials.csv", "provenance.json"}
-        if figures.ranked(self.study) and ended["status"] != "KILLED":
-            files.add("figures")
+        wrong += ["tags"] if _lacks(parent.tags, {**self._own_tags(), "search.reason": ended["reason"] or DONE}) else []
+        first = [k for k in self.study.user_attrs["plan.first"] if k not in ("cuts", "left_out", "narrowings")]
+        wrong += ["parameters"] if any(k not in parent.params for k in first) else []
+        files = {"trials.csv", "provenance.json", *(["space"] if self.space.path else [])}
         gone = sorted(files - parent.artifacts)
         wrong += [f"without {', '.join(gone)}"] if gone else []
-        if "provenance.json" in gone:
-            wrong.append("parameters")
-        if "mlflow.note.content" not in parent.tags:
-            wrong.append("without its note")
+        wrong += pictures if "figures" not in parent.artifacts else []
+        best = figures.ranked(self.study)
+        wrong += ["metrics"] if best and f"best_{self.space.metric}" not in parent.metrics else []
+        wrong += [] if "mlflow.note.content" in parent.tags else ["without its note"]
         return wrong
 
-    def _wrong_child(self, mirror: Mirror, trial: FrozenTrial, child: Found | None, parent: Found | None) -> list[str]:
-        """What is wrong with a trial's run."""
-        if child is None:
-            return ["it was gone"]
-        folder = store.trial_folder(self.folder, trial.number)
-        recorded = store.epochs(folder)
-        status = STATUS[trial.state] if trial.state.is_finished() else "SCHEDULED"
-        wrong = ["deleted"] if child.deleted else []
-        wrong += [f"status {child.status}, not {status}"] if child.status != status else []
-        wrong += ["under no study"] if parent and child.tags.get(PARENT) != parent.run_id else []
-        wrong += ["not the run noted"] if links.run_id(self.study, trial) != child.run_id else []
-        wrong += ["parameters"] if _lacks(child.params, mirror.params(trial)) else []
-        wanted = mirror.end_tags(trial) if trial.state.is_finished() else {"search.trial.state": "paused"}
-        wrong += (
-            ["tags"] if _lacks(child.tags, wanted | {"search.config.hash": trial.user_attrs["config.hash"]}) else []
-        )
-        wrong += ["dataset"] if not child.datasets else []
-        files = {*FINISHED_FILES, *(name for name in ("model_summary.txt", "error.txt") if (folder / name).is_file())}
-        if recorded and trial.state.is_finished():
-            files.add("learning_curves.png")
-        gone = sorted(files - child.artifacts)
-        wrong += [f"without {', '.join(gone)}"] if gone else []
-        lacking, doubled = _against(child, recorded)
-        wrong += [f"metrics of epochs {_list(lacking)}"] if lacking else []
-        if doubled:
-            wrong.append(f"{DOUBLED} {_list(doubled)}")
-        return wrong
-
-    def _mend_run(self, mirror: Mirror, trial: FrozenTrial, child: Found | None, wrong: Sequence[str]) -> Any:
-        if any(w.startswith(DOUBLED) for w in wrong) and child is not None:
-            # MLflow can take no point back, so the run is made anew from the record.
-            versions = removal.remove_run(self.tracker.connection, child.run_id)
+    def _mend_trial(self, mirror: Mirror, shelf: weights.Shelf, trial: FrozenTrial, child: Found | None) -> None:
+        """Bring the run of a trial, and its weights, up to what folder and study store say."""
+        number, folder = trial.number, store.trial_folder(self.folder, trial.number)
+        wrong, taken, missing = self._wrong_child(mirror, trial, child)
+        if taken and child is not None:
+            versions = audit.registered(self.tracker.connection, child.run_id)
             if versions:
-                self.give_up(
-                    f"trial {trial.number}: {', '.join(wrong)}; it stays, for {', '.join(versions)} came from it"
-                )
-                return mirror.trial(trial, fresh=False)
-            weights.forget(self.study, trial.number)
+                which = ", ".join(f"{v.name} version {v.version}" for v in versions)
+                self.give_up(f"trial {number}, its run: {', '.join(taken)}; it stays, for {which} came from it")
+                taken = []
+        self._rescue(trial, None if taken else child)
+        if taken and child is not None:
+            removal.remove_run(self.tracker.connection, child.run_id)
             links.remember(self.study, trial, "")
+            wrong, child = [*wrong, *taken, ANEW], None
+        elif child is not None and links.run_id(self.study, trial) != child.run_id:
+            links.remember(self.study, trial, child.run_id)
+        frozen = engine.numbered(self.study, number)
+        offered = trial.state.is_finished() and (folder / "model").is_dir()
+        if not wrong and not offered:
+            return
+        run = self._send(mirror, frozen, missing)
+        if wrong:
+            self.fix(f"trial {number}, its run: {', '.join(wrong)}")
+        if offered and shelf.offer(run, frozen):
+            self.fix(f"trial {number}: its weights were not in MLflow; uploaded")
+
+    def _send(self, mirror: Mirror, trial: FrozenTrial, missing: Sequence[Point]) -> Run:
+        """Everything of a trial to its run, which is made where it is gone."""
+        began = [str(e.get("provenance", "")) for e in store.attempts(store.trial_folder(self.folder, trial.number))]
+        first, mine = mirror.provenance, next((key for key in began if key), mirror.provenance)
+        mirror.provenance = mine
         if trial.state.is_finished():
             run = mirror.replay(trial)
         else:
             run = mirror.attempt(trial, fresh=False)
+            for path in (store.trial_folder(self.folder, trial.number) / name for name in TEXTS):
+                if path.is_file():
+                    self.tracker.log_text(run, path.name, path.read_text(errors="replace"))
             mirror.paused(run)
-        if wrong:
-            self.fix(f"trial {trial.number}, its run: {', '.join(wrong)}")
+        parent = self.tracker.id_of(mirror.parent)
+        self.tracker.set_tags(run, {STUDY: self.identity, KIND: "trial", NUMBER: trial.number, PARENT: parent})
+        self.tracker.outbox.put_batch(
+            run.lane, metrics=missing
+        )  # the mirror looks whether a step is there, not all of it
+        mirror.provenance = first
         return run
 
+    def _wrong_child(
+        self, mirror: Mirror, trial: FrozenTrial, child: Found | None
+    ) -> tuple[list[str], list[str], list[Point]]:
+        """What is wrong with a trial's run, what of it MLflow cannot take back, and the points it lacks."""
+        if child is None:
+            return ["it was gone"], [], []
+        folder = store.trial_folder(self.folder, trial.number)
+        recorded = store.epochs(folder)
+        finished = trial.state.is_finished()
+        status = STATUS[trial.state] if finished else "SCHEDULED"
+        wrong = ["deleted"] if child.deleted else []
+        wrong += [f"status {child.status}, not {status}"] if child.status != status else []
+        wrong += ["not the run noted"] if links.run_id(self.study, trial) != child.run_id else []
+        under = self.tracker.id_of(mirror.parent)
+        wrong += ["under no study"] if child.tags.get(PARENT) != under else []
+        texts, _ = params_of(mirror.params(trial))
+        wrong += ["parameters"] if set(texts) - set(child.params) else []
+        tags = mirror.end_tags(trial) if finished else {"search.trial.state": "paused"}
+        own = {STUDY: self.identity, KIND: "trial", NUMBER: trial.number, "search.study": self.plan.study}
+        wrong += ["tags"] if _lacks(child.tags, tags | own | {"search.config.hash": _hash(trial)}) else []
+        wrong += ["dataset"] if not child.datasets else []
+        gone = sorted(self._files(trial, folder, bool(recorded)) - child.artifacts)
+        wrong += [f"without {', '.join(gone)}"] if gone else []
+        missing, doubled = _against(child, self._points(trial, recorded))
+        epochs = _list(sorted({p.step for p in missing}))
+        wrong += [f"metrics of epochs {epochs}"] if missing else []
+        taken = [f"doubled or foreign metrics at epochs {_list(doubled)}"] if doubled else []
+        other = [k for k, text in texts.items() if child.params.get(k, text) != text]
+        taken += [f"other parameters: {', '.join(other)}"] if other else []
+        return wrong, taken, missing
+
+    def _files(self, trial: FrozenTrial, folder: Path, recorded: bool) -> set[str]:
+        """The artifacts a trial's run must have."""
+        began = [str(e.get("provenance", "")) for e in store.attempts(folder)] or [self._provenance()]
+        files = {"config.json", *(name for name in ("model_summary.txt", "error.txt") if (folder / name).is_file())}
+        if any(store.read_json(self.folder / "provenance" / f"{key}.json") for key in began if key):
+            files.add("provenance.json")
+        if trial.state.is_finished() and recorded:
+            files.add("learning_curves.png")
+        return files
+
+    def _points(self, trial: FrozenTrial, recorded: Sequence[Mapping[str, Any]]) -> list[Point]:
+        """Every point that a trial's run must have."""
+        points = [p for e in recorded for p in points_of(e["metrics"], e["epoch"], int(e["time"] * 1000))[0]]
+        if trial.state.is_finished() and recorded:
+            name, history = self.space.metric, [e["metrics"] for e in recorded]
+            best = best_epoch(history, name, self.space.direction)
+            at = int(recorded[best]["time"] * 1000)
+            points += points_of({f"best_{name}": history[best][name]}, best, at)[0]
+        return points
+
+    # ---- weights
+
+    def _rescue(self, trial: FrozenTrial, child: Found | None) -> None:
+        """Bring kept weights back into the trial's folder where MLflow no longer has them under the trial's run.
+
+        `child` is None where that run is gone or about to be.
+        """
+        noted = {k.number: k for k in (*weights.noted(self.folder), *weights.kept(self.study))}
+        each, connection = noted.get(trial.number), self.tracker.connection
+        if each is None:
+            return
+        there = audit.model(connection, each.model_id)
+        if there is not None and (there.registered or (there.whole and child and there.run_id == child.run_id)):
+            return
+        folder = store.trial_folder(self.folder, trial.number) / "model"
+        if (folder / "MLmodel").is_file():  # brought back by one that was killed before it could upload it
+            weights.forget(self.study, trial.number)
+            weights.unnote(self.folder, trial.number)
+            return
+        aside = folder.with_name("model.rescued")
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        if audit.model_files(connection, each.model_id, aside):
+            aside.replace(folder)
+            if there is not None:
+                removal.remove_model(connection, each.model_id)
+        else:
+            self.give_up(f"trial {trial.number}: its weights ({each.model_id}) are gone from MLflow")
+            shutil.rmtree(aside, ignore_errors=True)
+        weights.forget(self.study, trial.number)
+        weights.unnote(self.folder, trial.number)
+
     def _weights(self, shelf: weights.Shelf) -> None:
-        """Kept weights that are gone are noted as gone; whole ones that nobody noted are noted or removed."""
-        trials = {t.number: t for t in engine.counted(self.study.get_trials(deepcopy=False))}
-        by_run = {links.run_id(self.study, t): t for t in trials.values()}
-        there = {m.model_id: m for m in audit.models(self.tracker.connection, [r for r in by_run if r])}
-        for each in weights.kept(self.study):
-            if each.model_id not in there or not there[each.model_id].whole:
-                weights.forget(self.study, each.number)
-                self.give_up(f"trial {each.number}: its weights ({each.model_id}) are gone from MLflow")
+        """Whole weights that nobody noted are noted, or removed where they are not among the best."""
+        by_run = {links.run_id(self.study, t): t for t in self._trials()}
+        models = audit.models(self.tracker.connection, [run_id for run_id in by_run if run_id])
         known = {k.model_id for k in weights.kept(self.study)}
-        for model in there.values():
+        for model in models:
             trial = by_run[model.run_id]
             if model.model_id in known or model.registered:
                 continue
@@ -418,71 +555,49 @@ class Mender:
             else:
                 removal.remove_model(self.tracker.connection, model.model_id)
                 self.fix(f"trial {trial.number}: a model that is not kept ({model.model_id}) was removed")
+        for each in weights.kept(self.study):
+            if each not in weights.noted(self.folder):
+                weights.note(self.folder, each)
 
 
-DOUBLED = "doubled metrics at epochs"
+def _was_begun(folder: Path) -> bool:
+    return bool(store.attempts(folder)) or any(folder.glob("attempt-*.json"))
 
 
-def _steps(child: Found, metric: str) -> dict[int, tuple[float, dict[str, float]]]:
-    """(time in seconds, metrics) of each epoch that MLflow has whole."""
-    epochs: dict[int, tuple[float, dict[str, float]]] = {}
-    for key, points in child.metrics.items():
-        if key == f"best_{metric}":
-            continue
-        for point in points:
-            epochs.setdefault(point.step, (point.timestamp / 1000, {}))[1].setdefault(key, point.value)
-    names = max((set(metrics) for _, metrics in epochs.values()), key=len, default=set())
-    return {step: found for step, found in epochs.items() if metric in found[1] and set(found[1]) == names}
-
-
-def _against(child: Found, recorded: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[int]]:
-    """(epochs of which a metric is missing, epochs of which one is there twice)."""
-    lacking, doubled = set(), set()
-    for event in recorded:
-        for key, value in event["metrics"].items():
-            points = [p for p in child.metrics.get(key, ()) if p.step == event["epoch"]]
-            if not points and not math.isinf(value):
-                lacking.add(event["epoch"])
-            if len(points) > 1:
-                doubled.add(event["epoch"])
-    return sorted(lacking), sorted(doubled)
+def _hash(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs["config.hash"])
 
 
 def _lacks(have: Mapping[str, str], wanted: Mapping[str, Any]) -> bool:
-    return any(have.get(str(name)) != str(value)[: len(have.get(str(name), ""))] for name, value in wanted.items())
+    return any(have.get(name) != text for name, text in tags_of(wanted).items())
 
 
-def _differences(row: FrozenTrial, expected: FrozenTrial) -> list[str]:
-    """In what a stored trial differs from its record; what only the store knows is not looked at."""
-    wrong = []
-    if row.state != expected.state:
-        wrong.append(f"state {row.state.name}, not {expected.state.name}")
-    if expected.state == TrialState.COMPLETE and row.state == expected.state and row.value != expected.value:
-        wrong.append("value")
-    if row.params != expected.params:
-        wrong.append("parameters")
-    lacking = [k for k, v in expected.user_attrs.items() if k != "attempts" and row.user_attrs.get(k) != v]
-    wrong += ["attributes"] if lacking else []
-    if any(not _same(row.intermediate_values.get(k), v) for k, v in expected.intermediate_values.items()):
-        wrong.append("epochs")
-    if expected.constraints and not row.constraints:
-        wrong.append("constraints")
-    return wrong
+def _against(child: Found, wanted: Sequence[Point]) -> tuple[list[Point], list[int]]:
+    """(points that a run lacks, epochs at which it has one twice or another than recorded)."""
+    missing: list[Point] = []
+    doubled: set[int] = set()
+    for point in wanted:
+        there = [p for p in child.metrics.get(point.key, ()) if p.step == point.step]
+        if not there:
+            missing.append(point)
+        elif len(there) > 1 or not _is_same(there[0], point):
+            doubled.add(point.step)
+    bests = {p.key: p.step for p in wanted if p.key.startswith("best_")}
+    doubled |= {p.step for key, step in bests.items() for p in child.metrics.get(key, ()) if p.step != step}
+    return missing, sorted(doubled)
 
 
-def _same(one: float | None, other: float) -> bool:
-    return one is not None and (one == other or (one != one and other != other))
+def _is_same(one: Point, other: Point) -> bool:
+    same = one.value == other.value or (math.isnan(one.value) and math.isnan(other.value))
+    return same and one.timestamp == other.timestamp
 
 
-def _timed(trial: FrozenTrial, events: Sequence[Mapping[str, Any]]) -> FrozenTrial:
-    """With the times of its record instead of now."""
-    begins = [e["time"] for e in events if e["event"] == "attempt"]
-    ends = [e["time"] for e in events if e["event"] == "finished"]
-    if begins:
-        trial.datetime_start = datetime.fromtimestamp(begins[0])
-    if trial.state.is_finished() and ends:
-        trial.datetime_complete = datetime.fromtimestamp(ends[-1])
-    return trial
+def _what(events: Sequence[Mapping[str, Any]], had: Sequence[Mapping[str, Any]]) -> str:
+    """What of a trial's events is new: epochs 0 to 2, attempt, end."""
+    old = {e["epoch"] for e in had if e["event"] == "epoch"}
+    new = sorted({e["epoch"] for e in events if e["event"] == "epoch"} - old)
+    kinds = {e["event"] for e in events} - {e["event"] for e in had} - {"epoch"}
+    return ", ".join(([f"epochs {_list(new)}"] if new else []) + sorted(kinds)) or "a verdict"
 
 
 def _list(numbers: Sequence[int]) -> str:

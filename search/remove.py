@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +12,18 @@ from pathlib import Path
 import click
 import optuna
 
-from search import report, store, weights
+from search import figures, links, report, store, weights
 from search.engines import optuna as engine
-from search.errors import OK, InputError
+from search.errors import OK, InputError, StudyBusy
 from search.lease import leased, owned
 from search.mirror import IDENTITY
 from search.settings import Settings, masked
 from search.trial import checkpoints
 from spaces import find
+from spaces.errors import SpaceError
 from tracking import audit, removal
 from tracking.client import Connection
+from tracking.runs import STUDY
 
 
 def delete(name: str, settings: Settings, *, yes: bool, as_json: bool) -> int:
@@ -32,29 +36,44 @@ def delete(name: str, settings: Settings, *, yes: bool, as_json: bool) -> int:
     study = _load(name, settings)
     if study is None and not (folder / "study.json").is_file():
         raise InputError(f"no study {name!r} in {masked(settings.storage)}; list them: python -m search list")
-    with owned(folder, name):
+    with contextlib.ExitStack() as held:
+        held.enter_context(owned(folder, name))
+        if study is not None:
+            held.enter_context(leased(study, lambda line: None))
         connection, identity = _connection(name, settings, study)
-        runs = audit.runs(connection, identity) if identity else []
-        mine = [r for r in runs if not r.deleted]
+        runs = _runs(connection, identity, study) if identity else []
         if not yes:
-            trials = sum(r.number is not None for r in mine)
+            trials = sum(r.number is not None for r in runs)
             click.confirm(
                 f"delete study {name}: {trials} trial runs in {masked(settings.tracking_uri)} and "
                 f"{_megabytes(folder):.0f} MB in {folder}?",
                 abort=True,
                 err=True,
             )
-        kept = _remove_runs(connection, mine)
+        kept = _remove_runs(connection, runs)
         if study is not None:
             optuna.delete_study(study_name=name, storage=study._storage)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder)  # last: it is what lets a delete that failed go on
     if as_json:
-        report.emit({"study": name, "runs": len(mine) - len(kept), "kept": kept})
-    else:
-        print(f"{name} is deleted: {len(mine) - len(kept)} runs, its trials, its files")
-        for run_id, versions in kept.items():
-            print(f"run {run_id} stays: {', '.join(versions)} came from it")
+        report.emit({"study": name, "runs": len(runs) - len(kept), "kept": kept})
+        return OK
+    print(f"{name} is deleted: {len(runs) - len(kept)} runs, its trials, its files")
+    for run_id, versions in kept.items():
+        print(f"run {run_id} stays: {', '.join(versions)} came from it")
+    if not identity:
+        print("its runs in MLflow stay: it was made by an earlier version, or what it was is lost")
     return OK
+
+
+def _runs(connection: Connection, identity: str, study: optuna.Study | None) -> list[audit.Found]:
+    """The runs of a study that are not deleted: those with its tag, and those noted that lost all tags."""
+    found = audit.runs(connection, identity)
+    seen = {run.run_id for run in found}
+    noted = [] if study is None else [str(study.user_attrs.get(links.RUN_ID, ""))]
+    noted += [] if study is None else [links.run_id(study, t) for t in study.get_trials(deepcopy=False)]
+    others = [audit.run(connection, run_id) for run_id in noted if run_id and run_id not in seen]
+    found += [run for run in others if run is not None and STUDY not in run.tags]
+    return [run for run in found if not run.deleted]
 
 
 def _remove_runs(connection: Connection, runs: Sequence[audit.Found]) -> dict[str, list[str]]:
@@ -82,15 +101,24 @@ def gc(name: str | None, settings: Settings, *, keep: int | None, dry_run: bool,
     """Apply retention: only the best `keep` trials (default: as the study says) keep their weights.
 
     Removes checkpoints and half-written files of finished trials and models that no study keeps. A registered version
-    is never touched.
+    is never touched, nor what is not ours. Of all studies, those that run are passed over. Raises InputError for an
+    unknown study, StudyBusy for a named one that runs.
     """
     found: list[Waste] = []
+    busy: list[str] = []
     for each in [name] if name else report.names(settings):
         study = _load(each, settings)
         if study is None:
             raise InputError(f"no study {each!r} in {masked(settings.storage)}; list them: python -m search list")
-        with owned(settings.study_folder(each), each), leased(study, lambda line: None):
-            found += _collect(study, settings, keep, dry_run)
+        try:
+            with owned(settings.study_folder(each), each), leased(study, lambda line: None):
+                found += _collect(study, settings, keep, dry_run)
+        except StudyBusy as error:
+            if name:
+                raise
+            busy.append(str(error))
+    for line in busy:
+        print(f"passed over: {line}", file=sys.stderr)
     if as_json:
         report.emit({"removed": [w.what for w in found], "bytes": sum(w.size for w in found), "dry_run": dry_run})
         return OK
@@ -102,28 +130,52 @@ def gc(name: str | None, settings: Settings, *, keep: int | None, dry_run: bool,
 
 def _collect(study: optuna.Study, settings: Settings, keep: int | None, dry_run: bool) -> list[Waste]:
     folder, found = settings.study_folder(study.study_name), []
-    for trial in engine.counted(study.get_trials(deepcopy=False)):
-        mine = store.trial_folder(folder, trial.number)
-        old = checkpoints.files(mine) if trial.state.is_finished() else []
-        for path in [*old, *mine.rglob("*.part")]:
-            found.append(Waste(f"{study.study_name}: {path.relative_to(folder)}", path.stat().st_size))
-            if not dry_run:
-                path.unlink(missing_ok=True)
+    ended = [t.number for t in engine.counted(study.get_trials(deepcopy=False)) if t.state.is_finished()]
+    old = [path for number in ended for path in checkpoints.files(store.trial_folder(folder, number))]
+    for path in [*old, *store.half_written(folder)]:
+        found.append(Waste(f"{study.study_name}: {path.relative_to(folder)}", path.stat().st_size))
+        if not dry_run:
+            path.unlink(missing_ok=True)
     connection, identity = _connection(study.study_name, settings, study)
     limit = keep if keep is not None else study.user_attrs["plan"]["keep"]
     if limit is None or not identity:
         return found
-    stays = {k.model_id for k in weights.kept(study)[:limit]}
-    for model in audit.models(connection, [r.run_id for r in audit.runs(connection, identity) if not r.deleted]):
-        if model.model_id in stays or model.registered:
-            continue
+    runs = _runs(connection, identity, study)
+    there = audit.models(connection, [r.run_id for r in runs])
+    for model in _fallen(study, runs, there, limit):
         found.append(Waste(f"{study.study_name}: weights {model.model_id} of run {model.run_id}", model.size))
         if not dry_run:
             removal.remove_model(connection, model.model_id)
             for each in weights.kept(study):
                 if each.model_id == model.model_id:
                     weights.forget(study, each.number)
+                    weights.unnote(folder, each.number)
     return found
+
+
+def _fallen(
+    study: optuna.Study, runs: Sequence[audit.Found], models: Sequence[audit.FoundModel], limit: int
+) -> list[audit.FoundModel]:
+    """The models that are not of the `limit` best trials. One that nobody noted may be the best: its trial says."""
+    noted = {k.model_id: k for k in weights.kept(study)}
+    trials = {t.number: t for t in study.get_trials(deepcopy=False)}
+    number_of = {r.run_id: r.number for r in runs}
+    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+    ranked: list[tuple[float, int, bool, audit.FoundModel]] = []
+    for model in models:
+        trial = trials.get(-1 if (number := number_of[model.run_id]) is None else number)
+        value = None if trial is None else figures.value_of(trial, study)
+        known = noted.get(model.model_id)
+        if known is not None:
+            ranked.append((sign * known.value, known.number, False, model))
+        elif trial is not None and value is not None and model.whole and trial.state.is_finished():
+            ranked.append((sign * value, trial.number, True, model))
+    best: dict[int, audit.FoundModel] = {}
+    for _, number, _, model in sorted(ranked, key=lambda r: r[:3]):
+        if len(best) < limit:
+            best.setdefault(number, model)
+    stays = {model.model_id for model in best.values()}
+    return [model for model in models if model.model_id not in stays and not model.registered]
 
 
 def _load(name: str, settings: Settings) -> optuna.Study | None:
@@ -134,8 +186,14 @@ def _connection(name: str, settings: Settings, study: optuna.Study | None) -> tu
     """The study's experiment in MLflow and its identity; the latter is empty for one of an earlier version."""
     stored = store.read_json(settings.study_folder(name) / "study.json") or {}
     attributes = (dict(study.user_attrs) if study is not None else {}) or stored.get("attributes", {})
-    space = find(attributes["plan"]["space"])
-    return Connection(settings.tracking_uri, space.name, settings.artifacts), str(attributes.get(IDENTITY, ""))
+    plan = attributes.get("plan")
+    asked = str(plan.get("space", "")) if isinstance(plan, dict) else ""
+    try:
+        name = find(asked).name
+    except SpaceError:  # its file is gone; the experiment has its name all the same
+        name = Path(asked).stem
+    identity = str(attributes.get(IDENTITY, "")) if name else ""
+    return Connection(settings.tracking_uri, name, settings.artifacts), identity
 
 
 def _megabytes(folder: Path) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -17,6 +18,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from search.trial.spec import TrialSpec
+
+HALF = re.compile(
+    r"((study|trial|weights|attempt-\d+)\.json|events\.jsonl|(error|model_summary)\.txt|checkpoint-\d+"
+    r"|[0-9a-f]{12}\.(json|patch))\.part"
+)  # what a kill in the middle of writing one of our files leaves
 
 
 def trial_folder(study_folder: Path, number: int) -> Path:
@@ -28,6 +34,12 @@ def trial_folders(study_folder: Path) -> dict[int, Path]:
     """Every trial's folder there is, by number."""
     found = (path for path in study_folder.glob("trial-*") if path.is_dir())
     return {int(p.name[6:]): p for p in sorted(found) if p.name[6:].isdigit()}
+
+
+def half_written(study_folder: Path) -> list[Path]:
+    """Files of ours that a kill left half written; nobody else's are among them."""
+    folders = [study_folder, study_folder / "provenance", *trial_folders(study_folder).values()]
+    return sorted(path for folder in folders for path in folder.glob("*.part") if HALF.fullmatch(path.name))
 
 
 def write_spec(spec: TrialSpec) -> None:

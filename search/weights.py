@@ -18,7 +18,7 @@ from search.trial.schedule import best_epoch
 from spaces import Space
 from tracking.runs import Run, Tracker
 
-ATTRIBUTE = "weights"
+ATTRIBUTE, NOTE = "weights", "weights.json"
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,23 @@ def forget(study: optuna.Study, number: int) -> None:
     """Note that a trial's weights are kept no longer."""
     left = {n: entry for n, entry in study.user_attrs.get(ATTRIBUTE, {}).items() if int(n) != number}
     study.set_user_attr(ATTRIBUTE, left)
+
+
+def note(study_folder: Path, new: Kept) -> None:
+    """Write down beside the trial's record what `remember` notes in the store, which may get lost."""
+    said = {"value": new.value, "model_id": new.model_id}
+    store.write_json(store.trial_folder(study_folder, new.number) / NOTE, said)
+
+
+def noted(study_folder: Path) -> list[Kept]:
+    """What `note` wrote down."""
+    found = ((n, store.read_json(folder / NOTE) or {}) for n, folder in store.trial_folders(study_folder).items())
+    return [Kept(n, float(s["value"]), str(s["model_id"])) for n, s in found if {"value", "model_id"} <= set(s)]
+
+
+def unnote(study_folder: Path, number: int) -> None:
+    """Take a note back."""
+    (store.trial_folder(study_folder, number) / NOTE).unlink(missing_ok=True)
 
 
 class Shelf:
@@ -100,6 +117,7 @@ class Shelf:
         try:
             while True:
                 new = self._uploaded.get_nowait()
+                note(self.folder, new)
                 remember(self.study, new)
                 # Only now: until then the folder is all that says there are weights.
                 store.remove_model(store.trial_folder(self.folder, new.number))
@@ -112,4 +130,5 @@ class Shelf:
         for each in fallen:
             self.tracker.delete_model(each.model_id)
             forget(self.study, each.number)
+            unnote(self.folder, each.number)
         return fallen

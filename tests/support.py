@@ -1,17 +1,28 @@
-"""What several test modules import: a clean environment for a process, runs to log to, a network's true sizes."""
+"""What several test modules import: a clean environment, a process apart, runs to log to, a network's true sizes."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
+import os
+import pickle
+import shutil
+import sys
+import traceback
 import uuid
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from bench.places import environment
 
 if TYPE_CHECKING:
+    from search.settings import Settings
     from tracking.runs import Run, Tracker
 
-__all__ = ["begin", "begin_trial", "environment", "layer_outputs"]
+__all__ = ["afresh", "apart", "begin", "begin_trial", "command", "environment", "layer_outputs", "settings_of"]
 
 
 def begin(tracker: Tracker, name: str) -> Run:
@@ -33,3 +44,64 @@ def begin_trial(tracker: Tracker, study: Run, number: int, **options: Any) -> Ru
 def layer_outputs(model: Any) -> int:
     """The sizes of the outputs of all layers of a Keras model for one image, added up."""
     return sum(math.prod(layer.output.shape[1:]) for layer in model.layers)
+
+
+def settings_of(home: Path) -> Settings:
+    """The settings of a home with nothing else said."""
+    from search.settings import resolve
+
+    return resolve(environment={"SEARCH_HOME": str(home)})
+
+
+def afresh(folder: Path) -> Path:
+    """The untouched home in the place of what there is: MLflow's addresses of files are absolute."""
+    shutil.rmtree(folder / "home", ignore_errors=True)
+    shutil.copytree(folder / "pristine", folder / "home")
+    return folder / "home"
+
+
+def apart(work: Callable[[], Any]) -> Any:
+    """What `work` returns, run in a process of its own: stores keep connections to files that a test replaces."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            try:
+                answer = (True, work())
+            except BaseException:
+                answer = (False, traceback.format_exc())
+            with os.fdopen(writer, "wb") as file:
+                pickle.dump(answer, file)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        said = file.read()
+    os.waitpid(child, 0)
+    fine, value = pickle.loads(said)
+    assert fine, value
+    return value
+
+
+def command(home: Path, *arguments: str, typed: str = "", **extra: str) -> tuple[int, str, str]:
+    """(exit code, standard output, standard error) of the command line, in a process forked off to save its start."""
+
+    def run() -> tuple[int, str, str]:
+        from search.cli import main
+
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.dict("os.environ", environment(home, **extra), clear=True),
+            mock.patch.object(sys, "argv", ["search", *arguments]),
+            mock.patch.object(sys, "stdin", io.StringIO(typed)),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                main()
+                code = 0
+            except SystemExit as ended:
+                code = int(ended.code or 0)
+        return code, out.getvalue(), err.getvalue()
+
+    return apart(run)

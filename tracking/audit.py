@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking.client import Connection
@@ -12,18 +14,24 @@ from tracking.runs import KIND, NUMBER, STUDY
 from tracking.values import Point
 
 if TYPE_CHECKING:
-    from mlflow.entities import FileInfo, Run
+    from mlflow.entities import FileInfo, LoggedModel, Run
 
 PAGE = 1000
+WEIGHTS = "data/model.keras"
+UNCOUNTED = {"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "config.json"}  # in model_size_bytes
 
 
 @dataclass(frozen=True)
 class Found:
-    """One run as MLflow has it; `number` is its trial's, None for the study's own. Metrics are whole histories."""
+    """One run as MLflow has it; `number` is its trial's by its tags, None where they do not say one.
+
+    Metrics are whole histories; `artifacts` are the names at the top of its folder. Times are in ms since 1970.
+    """
 
     run_id: str
     number: int | None
-    started: int  # ms
+    started: int
+    ended: int | None
     status: str
     deleted: bool
     tags: dict[str, str]
@@ -39,6 +47,7 @@ class FoundModel:
 
     model_id: str
     run_id: str
+    location: str
     whole: bool
     registered: bool
     size: int
@@ -51,38 +60,105 @@ def runs(connection: Connection, identity: str) -> list[Found]:
 
 def run(connection: Connection, run_id: str) -> Found | None:
     """One run; None where there is none of that id."""
+    found = _or_none(lambda: connection.client.get_run(run_id))
+    return None if found is None else _found(connection, found)
+
+
+def models(connection: Connection, run_ids: Iterable[str]) -> list[FoundModel]:
+    """The logged models of these runs."""
+    found = []
+    for run_id in run_ids:
+        token = None
+        while True:
+            page = connection.client.search_logged_models(
+                [connection.experiment_id],
+                filter_string=f"source_run_id = '{run_id}'",
+                max_results=50,
+                page_token=token,
+            )
+            found += [_model(connection, logged) for logged in page]
+            token = page.token
+            if not token:
+                break
+    return found
+
+
+def model(connection: Connection, model_id: str) -> FoundModel | None:
+    """One logged model; None where there is none of that id."""
+    found = _or_none(lambda: connection.client.get_logged_model(model_id))
+    return None if found is None else _model(connection, found)
+
+
+def registered(connection: Connection, run_id: str) -> list[Any]:
+    """The model versions that were made from a run."""
+    return list(connection.client.search_model_versions(f"run_id = '{run_id}'"))
+
+
+def text(connection: Connection, run_id: str, path: str) -> str | None:
+    """An artifact of a run as text; None where it is not there."""
+    with tempfile.TemporaryDirectory(prefix="keras-search-") as folder:
+        try:
+            local = connection.client.download_artifacts(run_id, path, folder)
+            return Path(local).read_text(encoding="utf-8", errors="replace")
+        except Exception as error:  # each kind of artifact store has its own way to say that there is none
+            if fault_of(error) is Fault.AWAY:
+                raise
+            return None
+
+
+def model_files(connection: Connection, model_id: str, folder: Path) -> bool:
+    """Bring the files of a logged model into `folder`, also where its record is gone; False where they are not whole.
+
+    A model's files stand where its experiment keeps them, so they are found without the record.
+    """
+    root = connection.client.get_experiment(connection.experiment_id).artifact_location
+    location = f"{root.rstrip('/')}/models/{model_id}/artifacts"
+    if not is_whole(connection, location):
+        return False
+    folder.mkdir(parents=True)
+    _repository(connection, location).download_artifacts("", str(folder))
+    return True
+
+
+def is_whole(connection: Connection, location: str) -> bool:
+    """Whether all files of a packaged model stand at an artifact location, none of them cut."""
+    from mlflow.models import Model
+
+    files = _all_files(connection, location)
+    if "MLmodel" not in files or not files.get(WEIGHTS):
+        return False
+    with tempfile.TemporaryDirectory(prefix="keras-search-") as folder:
+        local = _repository(connection, location).download_artifacts("MLmodel", folder)
+        try:
+            wanted = Model.load(local).model_size_bytes
+        except Exception:  # a damaged one raises whatever its content leads to
+            return False
+    return wanted is None or sum(n for path, n in files.items() if path not in UNCOUNTED) >= wanted
+
+
+def _or_none(ask: Any) -> Any:
     from mlflow.exceptions import MlflowException
 
     try:
-        return _found(connection, connection.client.get_run(run_id))
+        return ask()
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return None
 
 
-def models(connection: Connection, run_ids: list[str]) -> list[FoundModel]:
-    """The logged models of these runs."""
-    found = []
-    for run_id in run_ids:
-        logged = connection.client.search_logged_models(
-            [connection.experiment_id], filter_string=f"source_run_id = '{run_id}'", max_results=50
-        )
-        if not logged:
-            continue
-        versions = [v.source.rpartition("/")[2] for v in registered(connection, run_id)]
-        for model in logged:
-            ready = str(getattr(model.status, "value", model.status)) == "READY"
-            files = _all_files(connection, model.artifact_location)
-            whole = ready and "MLmodel" in files
-            size = sum(files.values())
-            found.append(FoundModel(model.model_id, run_id, whole, model.model_id in versions, size))
-    return found
-
-
-def registered(connection: Connection, run_id: str) -> list[Any]:
-    """The model versions that were made from a run."""
-    return list(connection.client.search_model_versions(f"run_id = '{run_id}'"))
+def _model(connection: Connection, logged: LoggedModel) -> FoundModel:
+    location = logged.artifact_location
+    ready = str(getattr(logged.status, "value", logged.status)) == "READY"
+    versions = registered(connection, logged.source_run_id) if logged.source_run_id else []
+    return FoundModel(
+        model_id=logged.model_id,
+        run_id=logged.source_run_id or "",
+        location=location,
+        whole=ready and is_whole(connection, location),
+        registered=logged.model_id in [v.source.rpartition("/")[2] for v in versions],
+        size=sum(_all_files(connection, location).values()),
+    )
 
 
 def _search(connection: Connection, query: str) -> Iterator[Run]:
@@ -106,15 +182,16 @@ def _search(connection: Connection, query: str) -> Iterator[Run]:
 
 def _found(connection: Connection, run: Run) -> Found:
     client, run_id = connection.client, run.info.run_id
-    number = run.data.tags.get(NUMBER)
+    number = run.data.tags.get(NUMBER, "")
     histories = {
         key: [Point(m.key, m.value, m.timestamp, m.step) for m in client.get_metric_history(run_id, key)]
         for key in run.data.metrics
     }
     return Found(
         run_id=run_id,
-        number=int(number) if number and run.data.tags.get(KIND) == "trial" else None,
+        number=int(number) if number.isdigit() and run.data.tags.get(KIND) != "study" else None,
         started=run.info.start_time,
+        ended=run.info.end_time or None,
         status=run.info.status,
         deleted=run.info.lifecycle_stage == "deleted",
         tags=dict(run.data.tags),
@@ -125,12 +202,16 @@ def _found(connection: Connection, run: Run) -> Found:
     )
 
 
-def _files(connection: Connection, location: str, path: str | None = None) -> list[FileInfo]:
-    """What stands at the top of an artifact location, or in one of its folders; nothing where it is not there."""
+def _repository(connection: Connection, location: str) -> Any:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+    return get_artifact_repository(location, tracking_uri=connection.uri)
+
+
+def _files(connection: Connection, location: str, path: str | None = None) -> list[FileInfo]:
+    """What stands at the top of an artifact location, or in one of its folders; nothing where it is not there."""
     try:
-        return list(get_artifact_repository(location, tracking_uri=connection.uri).list_artifacts(path))
+        return list(_repository(connection, location).list_artifacts(path))
     except Exception as error:
         if fault_of(error) is Fault.AWAY:
             raise

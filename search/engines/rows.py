@@ -1,7 +1,9 @@
-"""Puts a lost or damaged trial back into Optuna's tables, under its own number and in its own place."""
+"""Puts lost or damaged trials back into Optuna's tables, under their own numbers and in their own places."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -9,6 +11,7 @@ import sqlalchemy
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
+from search.engines import optuna as engine
 from search.errors import StoreError
 
 PARTS = (
@@ -19,45 +22,75 @@ PARTS = (
     "trial_system_attributes",
     "trial_heartbeats",
 )
+TORN = "search.restoring"  # a row that was written and not yet moved into its place
 
 
-def put_back(study: optuna.Study, number: int, trial: FrozenTrial) -> optuna.Study:
-    """Write `trial` as trial `number`, in the place of what the store has of it; returns the study, read anew.
+def put_back(study: optuna.Study, trials: Mapping[int, FrozenTrial]) -> optuna.Study:
+    """Write `trials` by number, in the place of what the store has of them; returns the study, read anew.
 
-    Optuna orders trials by id and knows no way to choose a number, so the row is moved to a free id between its
-    neighbours'. Raises StoreError where there is none.
+    Optuna orders trials by id and knows no way to choose a number, so each row is moved to a free id between its
+    neighbours'. A kill in between leaves a row that `sweep` removes. Raises StoreError where there is no free id.
     """
+    if not trials:
+        return study
+    storage = _database(study)
+    for number, trial in sorted(trials.items()):
+        trial.set_user_attr(TORN, number)
+        made = storage.create_new_trial(study._study_id, template_trial=trial)
+        storage.remove_session()
+        with storage.engine.begin() as connection:
+            _move(connection, study._study_id, made, number)
+    return _again(study, storage)
+
+
+def sweep(study: optuna.Study) -> optuna.Study:
+    """Remove what a `put_back` that was killed left; returns the study, read anew where there was something."""
     storage = _database(study)
     with storage.engine.begin() as connection:
-        ids = _ids(connection, study._study_id)
-        target = ids.get(number) or _between(ids, number, connection)
+        found = _run(
+            connection,
+            "SELECT trials.trial_id FROM trials JOIN trial_user_attributes ON trial_user_attributes.trial_id = "
+            "trials.trial_id WHERE study_id = :study AND key = :key",
+            study=study._study_id,
+            key=TORN,
+        ).fetchall()
+        for (trial_id,) in found:
+            _remove(connection, trial_id)
+    return _again(study, storage) if found else study
+
+
+def _move(connection: sqlalchemy.Connection, study_id: int, made: int, number: int) -> None:
+    rows = _run(connection, "SELECT number, trial_id FROM trials WHERE study_id = :study", study=study_id).fetchall()
+    ids = {int(n): int(trial_id) for n, trial_id in rows if trial_id != made}
+    target = ids[number] if number in ids else _between(ids, number, made, connection)
+    if target != made:
         _remove(connection, target)
-    made = storage.create_new_trial(study._study_id, template_trial=trial)
-    if made != target:
-        with storage.engine.begin() as connection:
-            columns = "study_id, state, datetime_start, datetime_complete"
-            _run(
-                connection,
-                f"INSERT INTO trials (trial_id, number, {columns}) SELECT :target, :number, {columns} "
-                "FROM trials WHERE trial_id = :made",
-                target=target,
-                number=number,
-                made=made,
-            )
-            for table in PARTS:
-                _run(
-                    connection,
-                    f"UPDATE {table} SET trial_id = :target WHERE trial_id = :made",
-                    target=target,
-                    made=made,
-                )
-            _run(connection, "DELETE FROM trials WHERE trial_id = :made", made=made)
-    with storage.engine.begin() as connection:
-        _run(connection, "UPDATE trials SET number = :number WHERE trial_id = :target", number=number, target=target)
-    storage.remove_session()
-    return optuna.load_study(
-        study_name=study.study_name, storage=RDBStorage(storage.url), sampler=study.sampler, pruner=study.pruner
+        columns = "study_id, state, datetime_start, datetime_complete"
+        _run(
+            connection,
+            f"INSERT INTO trials (trial_id, number, {columns}) SELECT :target, :number, {columns} "
+            "FROM trials WHERE trial_id = :made",
+            target=target,
+            number=number,
+            made=made,
+        )
+        for table in PARTS:
+            _run(connection, f"UPDATE {table} SET trial_id = :target WHERE trial_id = :made", target=target, made=made)
+        _run(connection, "DELETE FROM trials WHERE trial_id = :made", made=made)
+    _run(connection, "UPDATE trials SET number = :number WHERE trial_id = :target", number=number, target=target)
+    _run(
+        connection,
+        "DELETE FROM trial_user_attributes WHERE trial_id = :target AND key = :key AND value_json = :value",
+        target=target,
+        key=TORN,
+        value=json.dumps(number),
     )
+
+
+def _again(study: optuna.Study, storage: RDBStorage) -> optuna.Study:
+    """Optuna keeps finished trials in memory, so what was changed below it is only seen by a new storage."""
+    fresh = engine.storage(storage.url)
+    return optuna.load_study(study_name=study.study_name, storage=fresh, sampler=study.sampler, pruner=study.pruner)
 
 
 def _database(study: optuna.Study) -> RDBStorage:
@@ -68,17 +101,17 @@ def _database(study: optuna.Study) -> RDBStorage:
     return storage
 
 
-def _ids(connection: sqlalchemy.Connection, study_id: int) -> dict[int, int]:
-    rows = _run(connection, "SELECT number, trial_id FROM trials WHERE study_id = :study", study=study_id)
-    return {int(number): int(trial_id) for number, trial_id in rows}
-
-
-def _between(ids: dict[int, int], number: int, connection: sqlalchemy.Connection) -> int:
-    """A free id that keeps the order of numbers; one above all where `number` comes last."""
+def _between(ids: Mapping[int, int], number: int, made: int, connection: sqlalchemy.Connection) -> int:
+    """A free id that keeps the order of numbers; `made` itself where `number` comes last and none is free below."""
     low = max((i for n, i in ids.items() if n < number), default=0)
-    high = min((i for n, i in ids.items() if n > number), default=0)
-    taken = {int(row[0]) for row in _run(connection, "SELECT trial_id FROM trials WHERE trial_id >= :low", low=low)}
-    found = next((i for i in range(low + 1, high or max(taken, default=0) + 2) if i not in taken), None)
+    high = min((i for n, i in ids.items() if n > number), default=made + 1)
+    taken = {
+        int(row[0])
+        for row in _run(
+            connection, "SELECT trial_id FROM trials WHERE trial_id > :low AND trial_id < :high", low=low, high=high
+        )
+    }
+    found = next((i for i in range(low + 1, high) if i == made or i not in taken), None)
     if found is None:
         raise StoreError(f"the study store has no room for trial {number} between its neighbours")
     return found
