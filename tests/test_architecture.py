@@ -17,6 +17,8 @@ HOMES = {
         "search/engines/",
         "search/study.py",
         "search/reconcile.py",
+        "search/restore.py",
+        "search/remove.py",
         "search/figures.py",
         "search/report.py",
         "search/promote.py",
