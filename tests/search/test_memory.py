@@ -138,7 +138,7 @@ def check(sampler, seeds, *, peaks, share, space=SPACE):
     assert in_vain <= share * fitting
 
 
-@pytest.mark.parametrize("peaks", [True, False], ids=["peaks", "outcomes"])
+@pytest.mark.parametrize("peaks", [True, pytest.param(False, marks=pytest.mark.long)], ids=["peaks", "outcomes"])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_few_trials_run_out_of_memory_and_little_that_fits_is_refused(sampler, peaks):
     check(sampler, range(1), peaks=peaks, share=0.1)

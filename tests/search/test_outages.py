@@ -197,6 +197,7 @@ def test_a_damaged_study_store_is_one_line_and_is_made_again_from_the_folders(fi
     assert json.loads(search(tmp_path, "show", "f", "--json").stdout) == before
 
 
+@pytest.mark.long
 def test_a_locked_study_store_is_waited_for_and_then_one_line(finished, tmp_path):
     shutil.copytree(finished / "home", tmp_path / "home")
     with sqlite3.connect(tmp_path / "home" / "study.db") as other:
@@ -208,6 +209,7 @@ def test_a_locked_study_store_is_waited_for_and_then_one_line(finished, tmp_path
     assert "Traceback" not in ran.stderr
 
 
+@pytest.mark.long
 def test_limits_bind_inside_an_epoch(tmp_path):
     """One epoch takes minutes here; the trial is broken off, with its reason, and the time limit pauses the other."""
     from spaces import find
