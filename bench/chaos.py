@@ -75,8 +75,16 @@ class Result:
         return {kind: found[kind] for kind in audit.KINDS}
 
 
-def bombard(options: Options, home: Path, said: Callable[[str], None] = print) -> Result:
-    """Kill `options.kills` times in studies under `home`, and audit each study once it has come to its end."""
+def bombard(
+    options: Options,
+    home: Path,
+    said: Callable[[str], None] = print,
+    audited: Callable[[Result], None] = lambda result: None,
+) -> Result:
+    """Kill `options.kills` times in studies under `home`, and audit each study once it has come to its end.
+
+    `audited` gets the result so far after each study, so that a bench cut short has one.
+    """
     result, started = Result(), time.monotonic()
     server, snare = Server(_made(home / "server")), Snare()
     server.start()
@@ -93,6 +101,8 @@ def bombard(options: Options, home: Path, said: Callable[[str], None] = print) -
                 deck = Deck(random.Random(f"{options.seed}:{index}"), dict(options.victims))
                 whole = siege.run(deck, options.kills - len(result.kills))
                 _take(result, siege, references[seed] if whole else None, server, said)
+                result.seconds = time.monotonic() - started
+                audited(result)
     finally:
         server.kill()
     result.seconds = time.monotonic() - started
@@ -244,11 +254,15 @@ def main(kills: int, seed: int, slots: int, trials: int, epochs: int, home: Path
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     place = (home or Path(tempfile.mkdtemp(prefix="chaos-"))).absolute()
     options = Options(kills=kills, seed=seed, slots=slots, trials=trials, epochs=epochs)
-    result = bombard(options, place, click.echo)
+
+    def write(so_far: Result) -> None:
+        if out is not None:
+            report.write(out, "Kills at random and aimed instants", "bench.chaos", lines(so_far))
+
+    result = bombard(options, place, click.echo, write)
     text = lines(result)
     click.echo("\n".join(text[: text.index("## Every kill")]))
-    if out is not None:
-        report.write(out, "Kills at random and aimed instants", "bench.chaos", text)
+    write(result)
     if not result.harms and home is None:
         shutil.rmtree(place, ignore_errors=True)
     else:

@@ -23,7 +23,7 @@ class Budget:
     device: str
 
     def __str__(self) -> str:
-        return f"{self.seconds / 3600:g}{self.device}-h"
+        return f"{self.seconds / 3600:.12g}{self.device}-h"
 
 
 def read_time(text: str) -> float | None:

@@ -180,6 +180,9 @@ class _Reader:
         return self.parsed(flag, text, read_time, "give seconds, or a time like 90s, 30m, 8h")
 
     def parsed(self, flag: str, text: str | None, read: Callable[[str], T | None], hint: str) -> T | None:
+        """None where nothing was said, and for `none`, which turns a limit off."""
+        if text == "none":
+            return None
         value = None if text is None else read(text)
         if text is not None and value is None:
             self.problems.append(f"{flag} {text}: {hint}")
@@ -285,9 +288,10 @@ def _limits(
     return {
         "trial_timeout": read.seconds("--trial-timeout", request.trial_timeout, before.get("trial_timeout")),
         "stall_timeout": read.seconds("--stall-timeout", request.stall_timeout, before.get("stall_timeout", STALL)),
-        "budget": budget or (read_budget(before["budget"]) if before.get("budget") else None),
-        "trial_memory": read.parsed("--trial-memory", request.trial_memory, read_size, memory_hint)
-        or before.get("trial_memory"),
+        "budget": read_budget(before["budget"]) if request.budget is None and before.get("budget") else budget,
+        "trial_memory": before.get("trial_memory")
+        if request.trial_memory is None
+        else read.parsed("--trial-memory", request.trial_memory, read_size, memory_hint),
         "max_failures": read.whole("--max-failures", request.max_failures, before.get("max_failures", MAX_FAILURES)),
     }
 

@@ -56,7 +56,8 @@ def write_text(path: Path, text: str) -> None:
     """Keep a text, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".part")
-    with aside.open("w", encoding="utf-8") as file:
+    # A space may raise with any text: half a surrogate must not end the study.
+    with aside.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -231,6 +231,7 @@ class Session:
         self.rungs = tuple(rungs(plan.epochs)) if plan.pruner == "asha" else None  # None: the pruner looks every epoch
         self.active: dict[int, Active] = {}
         self.waiting: list[FrozenTrial] = []
+        self.found: set[int] = set()  # trials whose run may have been made already
         self.baselines: list[Baseline] = []
         self.observed: list[memory.Observation] = []
         self.reason = ""  # why running trials are to stop
@@ -279,6 +280,7 @@ class Session:
         self.tracker.reopen(self.mirror.parent)
         trials = self.study.get_trials(deepcopy=False)
         self.waiting = engine.unfinished(trials)
+        self.found = {trial.number for trial in self.waiting}
         mirrored = set(self.study.user_attrs.get(MIRRORED, ()))
         behind = [t for t in engine.counted(trials) if t.state.is_finished() and t.number not in mirrored]
         for trial in behind:
@@ -460,7 +462,9 @@ class Session:
         before = sum(seconds for seconds, _ in trained(folder))
         began = {"attempt": attempt, "slot": slot.device, "devices": devices, "provenance": self.mirror.provenance}
         store.append(folder, {"event": "attempt", **began})
-        mirrored = self.mirror.attempt(engine.numbered(self.study, frozen.number), fresh=attempt == 1)
+        fresh = frozen.number not in self.found
+        mirrored = self.mirror.attempt(engine.numbered(self.study, frozen.number), fresh=fresh)
+        self.found.add(frozen.number)
         history = [e["metrics"] for e in recorded]
         self.active[frozen.number] = Active(
             trial, mirrored, spec, slot, history, before, devices, frozenset(frozen.intermediate_values)
@@ -664,9 +668,9 @@ class Session:
         """Draw the study, close its run and say how it ended."""
         interrupted, failed = self.reason == "interrupted", " in a row failed" in self.reason
         trials = engine.counted(self.study.get_trials(deepcopy=False))
-        for trial in self.waiting:  # crashed while the study was stopping, or never begun
-            if trial.number in self.mirror.runs:
-                self.mirror.paused(self.mirror.runs[trial.number])
+        for trial in self.waiting:  # crashed while the study was stopping, or not gone on with
+            run = self.mirror.runs.get(trial.number)
+            self.mirror.paused(run or self.mirror.trial(trial, fresh=False))
         best, why = figures.ranked(self.study), self.reason or self.exhausted
         status = "FAILED" if failed else ("KILLED" if interrupted else "FINISHED")
         self.study.set_user_attr("ended", {"status": status, "reason": why})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,6 +45,9 @@ def _how(exit_code: int) -> str:
         return f"signal {-exit_code}"
 
 
+LIBRARY = re.compile(r"[IWEF]\d{4} \d\d:\d\d|[IWE]0000 |WARNING: All log messages before absl")  # TensorFlow's own log
+
+
 def last_line(log: Path) -> str:
     """What a process last wrote, in one line of at most 300 characters; of a crash in C, what and where."""
     try:
@@ -59,7 +63,8 @@ def last_line(log: Path) -> str:
         current = [i for i, line in enumerate(dump) if line.startswith("Current thread")]
         where = dump[current[0] + 1] if current and len(dump) > current[0] + 1 else ""
         return f"{dump[0]}, {where}"[:300] if where.startswith("File") else dump[0][:300]
-    return lines[-1][:300] if lines else ""
+    said = [line for line in lines if not LIBRARY.match(line)]
+    return said[-1][:300] if said else ""
 
 
 def kernel_kills() -> int:

