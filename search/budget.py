@@ -12,6 +12,7 @@ from search import store
 from search.executors.devices import Slot
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}
+USED_UP = "the budget is used up"
 SIZES = {"mb": 1, "m": 1, "gb": 1000, "g": 1000, "": 1}
 
 
@@ -23,7 +24,8 @@ class Budget:
     device: str
 
     def __str__(self) -> str:
-        return f"{self.seconds / 3600:.12g}{self.device}-h"
+        unit = next((u for u in ("h", "m") if round(self.seconds / UNITS[u], 2) * UNITS[u] == self.seconds), "s")
+        return f"{self.seconds / UNITS[unit]:.12g}{self.device}-{unit}"
 
 
 def read_time(text: str) -> float | None:
@@ -96,4 +98,4 @@ class Clock:
         if self.budget is None:
             return ""
         now = sum(seconds * devices.get(self.budget.device, 0.0) for seconds, devices in running)
-        return f"budget of {self.budget} used up" if self.before + self._ended + now >= self.budget.seconds else ""
+        return f"{USED_UP} (--budget {self.budget})" if self.before + self._ended + now >= self.budget.seconds else ""

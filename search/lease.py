@@ -71,10 +71,10 @@ def leased(study: optuna.Study, say: Any) -> Iterator[Lease]:
     if held:
         owner, silent = _owner(held), time.time() - held["beat"]
         if not _is_dead(held, silent):
-            raise StudyBusy(
-                f"study {study.study_name!r} is run by {owner}, last heard of {max(0, silent):.0f} s ago; stop it "
-                f"there, or, if it is dead, try again in {max(1, EXPIRES - silent):.0f} s"
-            )
+            told = f"study {study.study_name!r} is run by {owner}, last heard of {max(0, silent):.0f} s ago; stop it"
+            if held["host"] != socket.gethostname():
+                told += f" there, or, if it is dead, try again in {max(1, EXPIRES - silent):.0f} s"
+            raise StudyBusy(told)
         say(f"taken over from {owner}, which is dead (last heard of {max(0, silent):.0f} s ago)")
     token = uuid.uuid4().hex
     _write(study, token)

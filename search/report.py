@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import spaces as catalogue
+from search.budget import USED_UP
 from search.errors import InputError
 from search.settings import Settings, masked, problems
 from spaces import find
@@ -351,7 +352,9 @@ def outcome(ended: Outcome, settings: Settings, as_json: bool) -> int:
     if leading:
         _print_best(study, leading)
     print()
-    if ended.reason == "interrupted" or "paused" in ended.counts:
+    if ended.reason.startswith(USED_UP):
+        print(f"go on:    python -m search resume {ended.study} --budget MORE")
+    elif ended.reason == "interrupted" or "paused" in ended.counts:
         print(f"go on:    python -m search resume {ended.study}")
     print(f"browse:   python -m search ui --study {ended.study}")
     if leading:

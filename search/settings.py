@@ -124,6 +124,8 @@ def _storage_problem(storage: str, home: Path) -> str | None:
     try:
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
             rows = connection.execute("select name from sqlite_master where type='table'").fetchall()
+    except sqlite3.OperationalError as error:  # locked, or not to be opened: no word about what it is
+        return f"--storage {storage}: {error}; {hint(str(error))}"
     except sqlite3.Error as error:
         return f"--storage {storage}: not a SQLite database ({error}); give another, or, if it was one, {REBUILD_HINT}"
     tables = {row[0] for row in rows}

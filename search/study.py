@@ -304,7 +304,10 @@ class Session:
                 "interrupted", "stopping: running trials end their epoch and checkpoint; Ctrl-C again kills them"
             )
         elif limit:
-            self._stop(limit, f"{limit}: running trials end their epoch and checkpoint")
+            self._stop(
+                limit,
+                f"{limit}: {'running trials end their epoch and checkpoint' if self.active else 'no trial is started'}",
+            )
 
     def _look_at(self, active: Active) -> None:
         """Whether a trial is over its own limits."""

@@ -266,6 +266,11 @@ class LocalExecutor:
                 f"GPU {worker.slot.gpu} is there, but Keras on {message['backend']} cannot use it; install the extra "
                 "`gpu` (pip install -c constraints.txt -e '.[gpu]'), or run on the processor with --gpus none"
             )
+        if self.trial_memory is not None and message["memory"] >= self.trial_memory:
+            raise ExecutorError(
+                f"a trial may use {self.trial_memory:,.0f} MB, a worker holds {message['memory']:,.0f} MB before it "
+                "trains anything; give more with --trial-memory, or fewer --slots"
+            )
         worker.ready, worker.facts, self._early_deaths = True, message, 0
 
     # ---- ending

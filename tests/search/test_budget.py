@@ -25,7 +25,11 @@ def test_sizes_are_read_in_megabytes(text, size):
 def test_a_budget_is_device_hours_and_prints_as_it_is_read():
     assert budget.read_budget("8gpu-h") == Budget(28800, "gpu")
     assert budget.read_budget("90core-m") == Budget(5400, "core")
-    assert str(budget.read_budget("90core-m")) == "1.5core-h"
+    assert [str(budget.read_budget(text)) for text in ("90core-m", "8core-s", "0.25gpu-h")] == [
+        "1.5core-h",
+        "8core-s",
+        "0.25gpu-h",
+    ]
     for seconds in (5400, 1, 3.6e9, 100 / 3):
         assert budget.read_budget(str(Budget(seconds, "core"))).seconds == pytest.approx(seconds)
     assert [budget.read_budget(text) for text in ("8", "8h", "8gpu", "0gpu-h", "8tpu-h")] == [None] * 5
@@ -50,7 +54,7 @@ def test_what_was_used_is_counted_over_attempts_and_across_processes(tmp_path):
     assert clock.reached([(10, {"core": 2.0})]) == ""
     clock.ended(20, {"core": 2.0})
     assert clock.reached([(10, {"core": 2.0})]) == ""
-    assert clock.reached([(30, {"core": 2.0})]) == f"budget of {Budget(300, 'core')} used up"
+    assert clock.reached([(30, {"core": 2.0})]) == "the budget is used up (--budget 5core-m)"
 
 
 def test_without_limits_nothing_is_reached(tmp_path):

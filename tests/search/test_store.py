@@ -49,3 +49,10 @@ def test_the_first_of_two_records_of_an_epoch_counts(tmp_path):
     store.append(tmp_path, epoch(0))
     store.append(tmp_path, {"event": "epoch", "epoch": 0, "metrics": {"loss": 9.0}})
     assert store.epochs(tmp_path)[0]["metrics"]["loss"] == 0.0
+
+
+def test_a_text_that_no_encoding_takes_is_kept_all_the_same(tmp_path):
+    store.write_text(tmp_path / "error.txt", "no file \udc80")
+    assert (tmp_path / "error.txt").read_text() == "no file \\udc80"
+    store.write_json(tmp_path / "trial.json", {"error": "no file \udc80"})
+    assert store.read_json(tmp_path / "trial.json") == {"error": "no file \udc80"}
