@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,7 @@ import click
 from search.errors import BAD_INPUT, FAILED, INTERRUPTED, SearchError
 
 Command = Callable[..., Any]
+OUTBOX_THREAD = "mlflow-outbox"
 
 PLACES = (
     click.option("--home", help="Folder of everything kept (SEARCH_HOME; default ~/.keras-search)."),
@@ -76,7 +79,16 @@ def main() -> None:
         code = BAD_INPUT
     except Exception as error:
         code = _explain(error)
-    sys.exit(code or 0)
+    _leave(code or 0)
+
+
+def _leave(code: int) -> None:
+    """Exit, without waiting for an MLflow that was given up: what it did not take is on disk."""
+    if any(thread.name == OUTBOX_THREAD for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _explain(error: Exception) -> int:

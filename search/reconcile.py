@@ -56,7 +56,7 @@ def reconcile(name: str | None, settings: Settings, as_json: bool) -> int:
         try:
             done = mend(each, settings, print if not as_json else lambda line: None)
             found.append({"study": each, "mended": done.mended, "lost": done.lost})
-        except (SearchError, SpaceError, DatasetError, TrackingError) as error:
+        except (SearchError, SpaceError, DatasetError, TrackingError, OSError) as error:
             if len(names) == 1:
                 raise
             print(f"error: {each}: {error}", file=sys.stderr)
