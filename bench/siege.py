@@ -287,7 +287,7 @@ class Siege:
         if "worker" not in aim.victim:
             return aim
         crashes = [
-            sum(event["event"] == "failed" for event in store.events(trial)) for trial in self.folder.glob("trial-*")
+            sum(event["event"] == "crashed" for event in store.events(trial)) for trial in self.folder.glob("trial-*")
         ]
         fresh = self.watch.look()["epoch line"] > self._epochs_at_worker_kill
         if fresh and max(crashes, default=0) < 2 and processes.workers(self.process.pid):
@@ -312,7 +312,10 @@ class Siege:
             return self._end()
         if code not in (0, *STOPPED):
             self._harm(audit.COMMANDS, f"after {victim} it ended with {code}: {self._last_words()}")
-        if code in (0, 130, 143):  # it ended in good order, so nothing may be RUNNING until it is resumed
+        # It ended in good order, so nothing may be RUNNING until it is resumed. Twice is a kill; and what is stopped
+        # before it has taken the study up leaves it as it was.
+        begun = any(word in self.log.read_text(errors="replace") for word in (" goes on: ", " starts: "))
+        if code in (0, 130, 143) and victim != "Ctrl-C twice" and begun:
             for run in audit.running(MlflowClient(self.server.uri), self.name):
                 self._harm(audit.STUCK, f"{run} is RUNNING after {victim} and exit {code}")
 

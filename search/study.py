@@ -108,7 +108,8 @@ def run(plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = 
         space.dataset, cache=settings.cache, data=settings.data, progress=screen.console.is_terminal, say=screen.say
     )
     folder = settings.study_folder(plan.study)
-    with owned(folder, plan.study):
+    # From here on a first Ctrl-C closes the study in good order, whatever an earlier process left behind.
+    with _signals() as interrupt, owned(folder, plan.study):
         study = open_study(plan, space, settings)
         with leased(study, screen.say) as lease:
             tracker = Tracker(settings.tracking_uri, space.name, settings.artifacts, offline=offline)
@@ -120,15 +121,12 @@ def run(plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = 
                 max_memory=plan.worker_memory,
                 trial_memory=plan.memory,
             )
-            with _signals() as interrupt:
-                with executor:
-                    session = Session(
-                        plan, space, study, folder, data_folder, executor, tracker, screen, interrupt, lease
-                    )
-                    with screen:
-                        session.story()
-                interrupt.armed = False  # what is left takes seconds and must not be torn
-                return session.finish()
+            with executor:
+                session = Session(plan, space, study, folder, data_folder, executor, tracker, screen, interrupt, lease)
+                with screen:
+                    session.story()
+            interrupt.armed = False  # what is left takes seconds and must not be torn
+            return session.finish()
 
 
 def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
