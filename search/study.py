@@ -262,6 +262,10 @@ class Session:
             self.reason = "interrupted"
             self._kill()
         except BaseException:
+            if self.lease.lost:  # nothing here is ours to write to any more
+                self.executor.close(kill=True)
+                self.tracker.close(0.1)
+                raise
             with contextlib.suppress(Exception):  # the study store itself may be what failed
                 self._kill()
             self.tracker.finish(self.mirror.parent, "FAILED", {"search.reason": "the coordinator failed"})
