@@ -256,27 +256,31 @@ class Tracker:
         look: bool,
         on_made: Made | None,
     ) -> Run:
-        """Put the making of a run ahead of all that is sent to it; made again it changes nothing."""
-        self._runs[run.lane] = run
-        known, tried = run.run_id, False
+        """Put the making of a run ahead of all that is sent to it; made again it changes nothing.
+
+        A lane has one Run as long as this process lives: what waits in it must find the id that the first call brings.
+        """
+        told, tried = run.run_id, False
+        mine = self._runs.setdefault(run.lane, run)
+        mine.resumed, mine.run_id = mine.resumed or run.resumed, mine.run_id or run.run_id
 
         def ensure() -> None:
             nonlocal tried
-            found = self._known(known) if known else None
-            if found is None and (look or tried or known):
+            found = self._known(mine.run_id) if mine.run_id else None
+            if found is None and (look or tried or mine.run_id):
                 found = self._found(query)
             if found is None:
                 tried = True  # the answer may get lost: then the next try looks for it
                 found = self._client.create_run(
                     self.connection.experiment_id, run_name=name, tags=_defaults() | tags_of(tags())
                 )
-            run.run_id = str(found.info.run_id)
-            self._artifacts.learn(run.run_id, found.info.artifact_uri)
-            if on_made is not None and run.run_id != known:
-                on_made(run.run_id)
+            mine.run_id = str(found.info.run_id)
+            self._artifacts.learn(mine.run_id, found.info.artifact_uri)
+            if on_made is not None and mine.run_id != told:
+                on_made(mine.run_id)
 
         self.outbox.put(run.lane, ensure, what="the run itself")
-        return run
+        return mine
 
     def _known(self, run_id: str) -> MlflowRun | None:
         """The run of an id that was written down, brought back where somebody deleted it; None where it is gone."""
