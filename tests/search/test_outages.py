@@ -139,8 +139,8 @@ def full_disk(folder, *arguments, size="6m", **extra):
 def test_a_disk_that_fills_up_is_one_line_and_a_resume_goes_on(tmp_path):
     first = search(tmp_path, "run", "cnn_digits", *FAST, "--epochs", "2", "--trials", "1", "--study", "d")
     assert first.returncode == 0, first.stderr
-    size = sum(p.stat().st_size for p in (tmp_path / "home").rglob("*") if p.is_file())
-    full = full_disk(tmp_path, "resume", "d", "--trials", "6", size=f"{size // 1024 + 600}k")
+    pages = sum(1 + p.stat().st_size // 4096 for p in (tmp_path / "home").rglob("*"))
+    full = full_disk(tmp_path, "resume", "d", "--trials", "6", size=f"{4 * pages + 120}k")
     assert full.returncode == 1, full.stderr
     assert "Traceback" not in full.stderr
     errors = [line for line in full.stderr.splitlines() if line.startswith("error: ")]
