@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from search.trial.spec import TrialSpec
+from spaces.datasets.cache import sync_folder
 
 HALF = re.compile(
     r"((study|trial|weights|attempt-\d+)\.json|events\.jsonl|(error|model_summary)\.txt|checkpoint-\d+"
@@ -62,7 +63,7 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -72,15 +73,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _sync_folder(folder: Path) -> None:
-    """Put a new name on disk: syncing a file does not sync that it exists."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def append(folder: Path, event: dict[str, Any]) -> float:
@@ -97,7 +89,7 @@ def append(folder: Path, event: dict[str, Any]) -> float:
         file.flush()
         os.fsync(file.fileno())
     if is_new:
-        _sync_folder(folder)
+        sync_folder(folder)
     return now
 
 

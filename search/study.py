@@ -697,7 +697,7 @@ class Session:
     def _flush(self) -> None:
         """Wait for MLflow: as long as it answers, a little where it is silent, hardly where somebody is in a hurry."""
         begun = time.monotonic()
-        while not self.tracker.settle(AWAY, TICK) and self.tracker.outbox.pending:
+        while not self.tracker.flush(TICK) and self.tracker.outbox.pending:
             silent = self.tracker.outbox.waiting_since is not None
             most = HURRY if self.interrupt.count > 1 else (AWAY if silent else LAST_WAIT)
             if time.monotonic() - begun > most:

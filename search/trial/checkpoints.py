@@ -14,6 +14,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from spaces.datasets.cache import sync_folder
+
 KEPT = 2  # the newest may be torn or ahead of what was recorded; then the one before it serves
 NAME = re.compile(r"checkpoint-(\d{5,})\.npz")
 DIGEST = hashlib.sha256().digest_size  # bytes at the end of a file, over all before them
@@ -90,7 +92,7 @@ def write(folder: Path, snapshot: Snapshot) -> Path:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    _sync(folder)
+    sync_folder(folder)
     for old in [p for p in files(folder) if epochs_of(p) > snapshot.epochs]:
         old.unlink(missing_ok=True)
     for old in files(folder)[KEPT:]:
@@ -162,12 +164,3 @@ def _digest(file: IO[bytes], end: int) -> bytes:
         found.update(block)
         left -= len(block)
     return found.digest()
-
-
-def _sync(folder: Path) -> None:
-    """A rename is on disk only once its folder is."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
