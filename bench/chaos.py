@@ -24,7 +24,7 @@ from mlflow import MlflowClient
 from bench import audit, report
 from bench.audit import Harm, StudyLeft
 from bench.instants import SHARES, Deck
-from bench.places import Server, environment
+from bench.places import Server, environment, patient
 from bench.proxy import Proxy
 from bench.siege import Kill, Siege, Snare
 
@@ -90,7 +90,7 @@ def bombard(
     server.start()
     references: dict[int, StudyLeft] = {}
     try:
-        with Proxy(server.uri, snare.loses) as proxy:
+        with Proxy(server.uri, snare.loses) as proxy, patient():
             while len(result.kills) < options.kills:
                 index = result.studies
                 seed = 100 * options.seed + index % options.seeds

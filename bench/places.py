@@ -9,8 +9,10 @@ import socket
 import subprocess
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
+from tracking import quiet
 from tracking import server as servers
 
 ROOT = Path(__file__).parent.parent
@@ -20,9 +22,23 @@ START_LIMIT = 90.0  # seconds for the server to answer
 
 
 def environment(home: Path, **extra: str) -> dict[str, str]:
-    """A clean environment whose home is `home`."""
-    clean = {k: v for k, v in os.environ.items() if k not in OURS}
+    """A clean environment whose home is `home`; what this process settled for its own MLflow is not in it."""
+    clean = {k: v for k, v in os.environ.items() if k not in OURS and k not in quiet.DEFAULTS}
     return clean | {"SEARCH_HOME": str(home), "MLFLOW_DISABLE_TELEMETRY": "true"} | extra
+
+
+@contextlib.contextmanager
+def patient() -> Iterator[None]:
+    """MLflow's clients in this process try again, as a user's do: a server may drop an idle connection."""
+    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    before = os.environ.get(name)
+    os.environ[name] = "5"
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 class Server:

@@ -167,7 +167,7 @@ class Siege:
 
     def _known(self) -> bool:
         try:
-            with contextlib.closing(sqlite3.connect(f"file:{self.home / 'study.db'}?mode=ro", uri=True)) as opened:
+            with contextlib.closing(sqlite3.connect(f"file:{self.home / 'study.db'}?mode=rw", uri=True)) as opened:
                 found = opened.execute("select 1 from studies where study_name = ?", (self.name,)).fetchone()
         except sqlite3.Error:
             return False

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from tracking.probe import masked
+from tracking.probe import masked, tables
 
 REBUILD_HINT = "move it away, then `python -m search reconcile` makes it again from the trials' folders"
 STORE_HINT = "give a SQLAlchemy address like sqlite:///study.db or postgresql+psycopg://user@host/optuna"
@@ -122,14 +122,12 @@ def _storage_problem(storage: str, home: Path) -> str | None:
     if not path.is_file():
         return None if path.parent.is_dir() or path.parent == home else f"--storage {storage}: no folder {path.parent}"
     try:
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
-            rows = connection.execute("select name from sqlite_master where type='table'").fetchall()
+        found = tables(path)
     except sqlite3.OperationalError as error:  # locked, or not to be opened: no word about what it is
         return f"--storage {storage}: {error}; {hint(str(error))}"
     except sqlite3.Error as error:
         return f"--storage {storage}: not a SQLite database ({error}); give another, or, if it was one, {REBUILD_HINT}"
-    tables = {row[0] for row in rows}
-    if tables and "studies" not in tables:
+    if found and "studies" not in found:
         return f"--storage {storage}: a database, but not a study store (no table `studies`); {STORE_HINT}"
     return None
 

@@ -8,6 +8,7 @@ import math
 import os
 import pickle
 import shutil
+import subprocess
 import sys
 import traceback
 import uuid
@@ -22,7 +23,34 @@ if TYPE_CHECKING:
     from search.settings import Settings
     from tracking.runs import Run, Tracker
 
-__all__ = ["afresh", "apart", "begin", "begin_trial", "command", "environment", "layer_outputs", "settings_of"]
+__all__ = [
+    "afresh",
+    "apart",
+    "begin",
+    "begin_trial",
+    "command",
+    "environment",
+    "killed_in_a_write",
+    "layer_outputs",
+    "settings_of",
+]
+
+KILLED_IN_A_WRITE = """
+import os, signal, sqlite3, sys
+path, *tables = sys.argv[1:]
+database = sqlite3.connect(path, isolation_level=None)
+for table in tables:
+    database.execute(f"create table if not exists {table} (x)")
+database.execute("pragma cache_size = 1")  # so that the open transaction reaches the file
+database.execute("begin")
+database.executemany(f"insert into {tables[0]} (rowid) values (?)", ((100_000 + n,) for n in range(100_000)))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed_in_a_write(path: Path, *tables: str) -> None:
+    """Leave an SQLite file as a program killed in the middle of a write to the first of these tables leaves it."""
+    subprocess.run([sys.executable, "-c", KILLED_IN_A_WRITE, str(path), *tables], check=False)
 
 
 def begin(tracker: Tracker, name: str) -> Run:

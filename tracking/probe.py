@@ -146,12 +146,14 @@ def _sqlite_problem(uri: str) -> str | None:
     if path.exists():
         try:
             with path.open("r+b"):
-                tables = _tables(path)
+                found = tables(path)
         except OSError as error:
             return f"{told} cannot be written ({error.strerror or error}); give another with --tracking-uri"
+        except sqlite3.OperationalError as error:  # locked, or not to be opened: no word about what it is
+            return f"{told} cannot be used ({error}); end the program that holds it, or give another"
         except sqlite3.DatabaseError as error:
             return f"{told} is not an SQLite database ({error}); give another with --tracking-uri"
-        if tables and not {"experiments", "runs"} <= tables:
+        if found and not {"experiments", "runs"} <= found:
             return f"{told} is a database of something else than MLflow; give another with --tracking-uri"
     return _folder_problem(told, path.parent)
 
@@ -163,8 +165,13 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(name).absolute() if name and name != ":memory:" else None
 
 
-def _tables(path: Path) -> set[str]:
-    connection = sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?mode=ro", uri=True, timeout=5.0)
+def tables(path: Path) -> set[str]:
+    """The names of an existing SQLite file's tables. Raises sqlite3.Error.
+
+    Opened for writing where it can be: a program killed in the middle of a write leaves a journal that only a writer
+    may roll back, and until then nobody can read.
+    """
+    connection = sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?mode=rw", uri=True, timeout=5.0)
     try:
         return {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
     finally:

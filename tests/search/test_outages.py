@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from support import environment
+from support import environment, killed_in_a_write
 
 FAST = ("filters=8,16", "conv_layers=1", "--slots", "1")
 
@@ -193,6 +193,17 @@ def test_a_damaged_study_store_is_one_line_and_is_made_again_from_the_folders(fi
     mended = search(tmp_path, "reconcile", "f")
     assert mended.returncode == 0, mended.stderr + mended.stdout
     assert "made again from its folder" in mended.stdout
+    before = json.loads(search(finished, "show", "f", "--json").stdout)
+    assert json.loads(search(tmp_path, "show", "f", "--json").stdout) == before
+
+
+def test_stores_whose_writer_was_killed_in_a_write_are_rolled_back(finished, tmp_path):
+    shutil.copytree(finished / "home", tmp_path / "home")
+    for store, table in (("study.db", "trials"), ("mlflow.db", "metrics")):
+        killed_in_a_write(tmp_path / "home" / store, f"new_{table}")
+        assert (tmp_path / "home" / f"{store}-journal").stat().st_size > 0, "nothing is left to roll back"
+    ran = search(tmp_path, "resume", "f", "--json")
+    assert ran.returncode == 0, ran.stderr
     before = json.loads(search(finished, "show", "f", "--json").stdout)
     assert json.loads(search(tmp_path, "show", "f", "--json").stdout) == before
 

@@ -3,8 +3,10 @@
 import os
 import sqlite3
 import sys
+from pathlib import Path
 
 import pytest
+from support import killed_in_a_write
 
 from tracking.probe import masked, masked_text, problem
 
@@ -92,6 +94,25 @@ def test_a_file_that_is_no_database_of_mlflows_is_refused(tmp_path):
     assert "is a folder" in problem(f"sqlite:///{tmp_path}")
     assert "names no file" in problem("sqlite://")
     assert "names no file" in problem("sqlite:///:memory:")
+
+
+def test_a_database_whose_writer_was_killed_is_rolled_back_and_usable(tmp_path):
+    path = tmp_path / "mlflow.db"
+    killed_in_a_write(path, "experiments", "runs")
+    assert Path(f"{path}-journal").stat().st_size > 0, "nothing is left to roll back"
+    assert problem(f"sqlite:///{path}") is None
+
+
+def test_a_locked_database_is_not_called_damaged(tmp_path):
+    uri = table(tmp_path / "mlflow.db", "experiments", "runs")
+    holder = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
+    holder.execute("begin exclusive")
+    try:
+        said = problem(uri)
+    finally:
+        holder.close()
+    assert "cannot be used (database is locked)" in said
+    assert "not an SQLite" not in said
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
