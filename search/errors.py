@@ -4,6 +4,7 @@
     ├── InputError              2   what was asked for cannot be done; lists every problem
     ├── StoreError              1   the study store cannot be used
     ├── ExecutorError           1   no worker can be started
+    ├── JobError                1   a model cannot be loaded or measured
     └── StudyBusy               1   another process, here or elsewhere, owns the study
 
 `spaces.errors.SpaceError` and `tracking.errors.TrackingError` are mapped by the command line to 2 and 1.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-OK, FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+OK, FAILED, BAD_INPUT, REFUSED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 
 
 class SearchError(Exception):
@@ -38,6 +39,10 @@ class StoreError(SearchError):
 
 class ExecutorError(SearchError):
     """Raised when workers cannot be started or keep dying before they take a trial."""
+
+
+class JobError(SearchError):
+    """Raised when a process that loads or measures a model fails."""
 
 
 class StudyBusy(SearchError):

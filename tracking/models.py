@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracking.artifacts import Artifacts
 from tracking.faults import Fault, fault_of
+from tracking.integrity import DIGEST_TAG, folder_digest
 from tracking.values import params_of
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Upload:
         if not _is_ready(model):
             if not self._stored:
                 _stamp(self._folder, model, self._run_id)
+                # Before the files: whoever finds them can tell whether they are still these.
+                self._client.set_logged_model_tags(model.model_id, {DIGEST_TAG: folder_digest(self._folder)})
                 self._artifacts.upload(model.artifact_location, self._folder)
                 self._stored = True
             self._link(model)

@@ -1,24 +1,32 @@
-"""Keeps versions of models worth serving, and the aliases champion and previous."""
+"""Keeps versions of models worth serving: registers, finds, fetches, promotes, rolls back, each told in one line."""
 
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import os
+import re
+import shutil
+import socket
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from tracking import history, registry_lock
 from tracking.client import connect
 from tracking.errors import TrackingAway, TrackingError
 from tracking.faults import Fault, fault_of, one_line
+from tracking.history import CHAMPION
+from tracking.integrity import DIGEST_TAG, folder_digest
 from tracking.probe import masked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
-CHAMPION, PREVIOUS = "champion", "previous"
 _VERSIONS_TAG = "mlflow.modelVersions"
 
 
@@ -66,30 +74,167 @@ def register(
         return _version(made)
 
 
-def set_champion(uri: str, model_name: str, version: str) -> str | None:
-    """Move the alias champion to `version` and the alias previous to the old champion, whose version is returned.
+def find(uri: str, reference: str) -> Version:
+    """The version that `models:/name@alias`, `name@alias`, `name/3` or `name` (its champion) means.
 
-    None where there was no champion, or it was this version. When it fails, the aliases are as before.
+    Raises TrackingError, naming what there is, where it is not there.
+    """
+    name, alias, number = parse(reference)
+    with _told(uri):
+        client = connect(uri)
+        model = _model(client, name, uri)
+        there = {str(v.version): v for v in client.search_model_versions(f"name = '{_quoted(name)}'")}
+        if alias is not None:
+            if alias not in model.aliases:
+                known = ", ".join(f"{a} (version {v})" for a, v in sorted(model.aliases.items())) or "none"
+                raise TrackingError(f"{name} has no alias {alias!r}; there: {known}")
+            number = str(model.aliases[alias])
+        if number not in there:
+            known = ", ".join(sorted(there, key=int)) or "none"
+            raise TrackingError(f"{name} has no version {number}; there: {known}")
+        found = client.get_model_version(name, number)  # the search leaves the aliases out
+        return _version(found)
+
+
+def parse(reference: str) -> tuple[str, str | None, str | None]:
+    """Name, alias and version of a reference; of the last two exactly one is given. Raises TrackingError."""
+    found = re.fullmatch(r"(?:models:/)?([^@/]+)(?:@([^@/]+)|/(\d+))?", reference.strip())
+    if found is None:
+        raise TrackingError(f"{reference!r} is no model; give NAME@champion, NAME/3 or models:/NAME@champion")
+    name, alias, number = found[1], found[2], found[3]
+    return name, (alias or CHAMPION) if number is None else None, number
+
+
+def fetch(uri: str, version: Version, folder: Path) -> Path:
+    """A local copy of a version's model folder below `folder`, whole and checked; a copy that is there is used.
+
+    Raises TrackingError where its files are not those that were registered, and where they are gone.
+    """
+    return fetch_model(uri, version.model_id, folder, digest=version.tags.get(DIGEST_TAG))
+
+
+def fetch_model(uri: str, model_id: str, folder: Path, *, digest: str | None = None) -> Path:
+    """The same of a logged model; `digest` is that of its files, by default the one noted when it was uploaded."""
+    with _told(uri):
+        client = connect(uri)
+        try:
+            logged = client.get_logged_model(model_id)
+        except Exception as error:
+            if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
+                raise TrackingError(f"model {model_id} is gone from MLflow") from error
+            raise
+        wanted = digest or logged.tags.get(DIGEST_TAG)
+        place = folder / model_id
+        if place.is_dir() and wanted and folder_digest(place) == wanted:
+            return place
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{model_id}-", dir=folder))
+        try:
+            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+            repository = get_artifact_repository(logged.artifact_location, tracking_uri=uri)
+            repository.download_artifacts("", str(aside))
+            found = folder_digest(aside)
+            if not (aside / "MLmodel").is_file():
+                raise TrackingError(f"the files of model {model_id} are gone from {logged.artifact_location}")
+            if wanted and found != wanted:
+                raise TrackingError(
+                    f"model {model_id} is not what was registered: its files at {masked(logged.artifact_location)} "
+                    f"have the digest {found[:12]}, noted is {wanted[:12]}; they were changed or damaged, and are not used"
+                )
+            if place.exists():
+                shutil.rmtree(place)
+            aside.replace(place)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return place
+
+
+def digest_of(uri: str, model_id: str) -> str | None:
+    """The digest noted when a logged model was uploaded; None where an older program uploaded it."""
+    with _told(uri):
+        return connect(uri).get_logged_model(model_id).tags.get(DIGEST_TAG)
+
+
+def promote(
+    uri: str, model: str, version: str, *, expected: str | None, facts: Mapping[str, Any], tags: Mapping[str, str]
+) -> str | None:
+    """Make a version champion, if the champion is still `expected`; gives the version it replaces.
+
+    Raises ChampionChanged, else TrackingError.
     """
     with _told(uri):
         client = connect(uri)
-        client.get_model_version(model_name, version)
-        aliases = client.get_registered_model(model_name).aliases
-        old, older = aliases.get(CHAMPION), aliases.get(PREVIOUS)
-        if old is not None and str(old) == str(version):
-            return None
-        if old is not None:
-            client.set_registered_model_alias(model_name, PREVIOUS, str(old))
+        for key, value in tags.items():
+            client.set_model_version_tag(model, version, key, value)
+        return history.make_champion(client, model, version, expected=expected, by=who(), facts=facts)
+
+
+def refuse(uri: str, model: str, version: str, *, facts: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+    """Note that a version did not become champion, and make it the challenger. Raises TrackingError."""
+    with _told(uri):
+        client = connect(uri)
+        for key, value in tags.items():
+            client.set_model_version_tag(model, version, key, value)
+        history.note_refusal(client, model, version, who(), facts)
+
+
+def roll_back(uri: str, model: str, facts: Mapping[str, Any]) -> tuple[str, str]:
+    """Return to the champion before; gives the versions (old, new). Raises TrackingError."""
+    with _told(uri):
+        client = connect(uri)
+        _model(client, model, uri)
+        return history.roll_back(client, model, who(), facts)
+
+
+def champion(uri: str, model: str) -> Version | None:
+    """The champion; None where there is none or no such model. What a killed promotion left is mended first."""
+    with _told(uri):
+        client = connect(uri)
         try:
-            client.set_registered_model_alias(model_name, CHAMPION, str(version))
-        except Exception:
-            with contextlib.suppress(Exception):
-                if older is not None:
-                    client.set_registered_model_alias(model_name, PREVIOUS, str(older))
-                elif old is not None:
-                    client.delete_registered_model_alias(model_name, PREVIOUS)
+            found = client.get_registered_model(model)
+        except Exception as error:
+            if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
+                return None
             raise
-        return None if old is None else str(old)
+        if any(not event.done for event in history.events(client, model)):
+            with registry_lock.held(client, model):
+                history.heal(client, model)
+            found = client.get_registered_model(model)
+        number = found.aliases.get(CHAMPION)
+        return None if number is None else _version(client.get_model_version(model, str(number)))
+
+
+def past(uri: str, model: str) -> tuple[list[history.Event], dict[str, str], dict[str, Version]]:
+    """A model's events, the oldest first, its aliases, and its versions by number. Raises TrackingError."""
+    with _told(uri):
+        client = connect(uri)
+        _model(client, model, uri)
+        versions = {str(v.version): _version(v) for v in client.search_model_versions(f"name = '{_quoted(model)}'")}
+        return history.events(client, model), history.aliases(client, model), versions
+
+
+def who() -> str:
+    """Who does this, in words: a person's name on a machine."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):
+        name = "somebody"
+    return f"{name} on {socket.gethostname()}"
+
+
+def _model(client: MlflowClient, name: str, uri: str) -> RegisteredModel:
+    try:
+        return client.get_registered_model(name)
+    except Exception as error:
+        if getattr(error, "error_code", "") != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        known = ", ".join(sorted(m.name for m in client.search_registered_models())) or "none"
+        raise TrackingError(f"no model {name!r} in the registry at {masked(uri)}; there: {known}") from error
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")
 
 
 @contextlib.contextmanager

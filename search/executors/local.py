@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import re
 import subprocess
 import sys
 import time
@@ -21,9 +19,9 @@ from search.errors import ExecutorError
 from search.executors import processes
 from search.executors.devices import Slot
 from search.executors.died import Died, kernel_kills, last_line
+from search.executors.environment import keras_environment
 from search.trial.spec import TrialSpec, decode, encode
 
-SECRET = re.compile("PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIAL|ACCESS_KEY|API_KEY")
 START_LIMIT = 240.0  # seconds for a worker to import Keras
 END_LIMIT = 10.0  # seconds for an idle worker to end by itself
 AFTER_GRACE = 10.0  # seconds from the end of a stop order's grace to SIGTERM
@@ -144,27 +142,8 @@ class LocalExecutor:
             self._warden.stdin.write("".join(f"{line}\n" for line in lines).encode())
 
     def _environment(self, slot: Slot, token: str) -> dict[str, str]:
-        threads = str(len(slot.cores))
-        inherited = {name: value for name, value in os.environ.items() if not _is_secret(name, value)}
-        visible = {"CUDA_VISIBLE_DEVICES": "" if slot.gpu is None else str(slot.gpu)}
-        return (
-            inherited
-            | visible
-            | {
-                "KERAS_BACKEND": self.backend,
-                "SEARCH_SEALED": "1",
-                "OMP_NUM_THREADS": threads,
-                "TF_NUM_INTRAOP_THREADS": threads,
-                "TF_NUM_INTEROP_THREADS": "1" if len(slot.cores) == 1 else "2",
-                "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
-                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-                "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-                "MLFLOW_DISABLE_TELEMETRY": "true",
-                **({"JAX_PLATFORMS": "cpu"} if slot.gpu is None else {}),
-            }
-            | self.environment
-            | {processes.TOKEN: token}
-        )
+        sealed = {"SEARCH_SEALED": "1", processes.TOKEN: token}
+        return keras_environment(slot, self.backend) | self.environment | sealed
 
     # ---- orders
 
@@ -396,10 +375,3 @@ class LocalExecutor:
     def _trial_log(self, worker: Worker) -> Path:
         logs = sorted(self.folder.glob(f"trial-{worker.number or 0:04}/attempt-*.log"))
         return logs[-1] if worker.number is not None and logs else worker.log
-
-
-def _is_secret(name: str, value: str) -> bool:
-    """Whether a worker has no business with this variable: stores, credentials, addresses with a password."""
-    if name.startswith(("MLFLOW_", "PG", "POSTGRES_", "AWS_", "AZURE_")) or name == "SEARCH_STORAGE":
-        return True
-    return bool(SECRET.search(name.upper())) or "@" in value.partition("://")[2].partition("/")[0]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from search.executors.local import _is_secret
+from search.executors.environment import is_secret
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from search.executors.local import _is_secret
     ],
 )
 def test_credentials_and_stores_are_kept_from_workers(name, value):
-    assert _is_secret(name, value)
+    assert is_secret(name, value)
 
 
 @pytest.mark.parametrize(
@@ -29,4 +29,4 @@ def test_credentials_and_stores_are_kept_from_workers(name, value):
     [("PATH", "/usr/bin"), ("HOME", "/root"), ("CUDA_HOME", "/usr/local"), ("NOTE", "see http://a/b@c")],
 )
 def test_what_training_may_need_is_passed_on(name, value):
-    assert not _is_secret(name, value)
+    assert not is_secret(name, value)

@@ -1,0 +1,53 @@
+"""Runs one piece of Keras work in a process of its own, so that the command line stays free of Keras."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from search.errors import JobError
+from search.executors.devices import Slot, cores, gpus, share
+from search.executors.environment import keras_environment
+
+
+def place() -> Slot:
+    """All cores of this machine and its first GPU."""
+    return share(1, tuple(gpu.index for gpu in gpus()[:1]), cores())[0]
+
+
+def run(module: str, order: Mapping[str, Any], *, backend: str) -> dict[str, Any]:
+    """Give `order` to `python -m module` and return the JSON object that it answers.
+
+    Raises JobError with the last line of what it said where it fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="keras-search-") as folder:
+        asked, answer, said = Path(folder, "order.json"), Path(folder, "answer.json"), Path(folder, "said")
+        asked.write_text(json.dumps(dict(order)))
+        root = str(Path(__file__).parent.parent)
+        environment = keras_environment(place(), backend)
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
+        with said.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, str(asked), str(answer)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+            try:
+                code = process.wait()
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+        if code:
+            lines = [line for line in said.read_text(errors="replace").splitlines() if line.strip()]
+            raise JobError(lines[-1].strip() if lines else f"{module} ended with {code}")
+        found: dict[str, Any] = json.loads(answer.read_text())
+        return found
