@@ -66,7 +66,7 @@ def _with(*options: Callable[[Command], Command]) -> Callable[[Command], Command
 
 
 def main() -> None:
-    """Run the command line and exit with 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    """Run the command line and exit with 0 done, 1 failed, 2 bad input, 3 refused, 130 interrupted."""
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -131,6 +131,17 @@ def _usable(settings: Any, offline: bool = False) -> Any:
     found = problems(settings) + ([place] if place else [])
     if found:
         raise InputError(found)
+    return settings
+
+
+def _reachable(settings: Any) -> Any:
+    """The same settings. Raises InputError where MLflow cannot be used; the study store is not looked at."""
+    from search.errors import InputError
+    from tracking import probe
+
+    place = probe.problem(settings.tracking_uri)
+    if place:
+        raise InputError(place)
     return settings
 
 
@@ -245,17 +256,82 @@ def best(study: str, top: int, home: str, storage: str, tracking_uri: str, as_js
 @_with(
     click.option("--trial", type=int, help="This trial instead of the best."),
     click.option("--model", help="Name in the registry (default: the space's)."),
+    click.option("--baseline", help="Whom a first champion has to beat (default: the space's own; none)."),
+    click.option("--min-gain", "least_gain", type=float, default=0.001, show_default=True, help="In accuracy."),
+    click.option("--dry-run", is_flag=True, help="Measure and decide, but register nothing."),
     *PLACES,
     JSON,
 )
-def promote(
-    study: str, trial: int | None, model: str | None, home: str, storage: str, tracking_uri: str, as_json: bool
-) -> None:
-    """Register the best trial's model as a version and give it the alias `champion`."""
+def promote(home: str, storage: str, tracking_uri: str, as_json: bool, **asked: Any) -> int:
+    """Measure STUDY's best on the test split; make it `champion` if it is better than the one there is."""
+    from search.promote import Asked
     from search.promote import promote as promote_trial
     from search.settings import resolve
 
-    promote_trial(study, trial, model, resolve(home=home, storage=storage, tracking_uri=tracking_uri), as_json)
+    return promote_trial(Asked(**asked), resolve(home=home, storage=storage, tracking_uri=tracking_uri), as_json)
+
+
+@cli.command()
+@click.argument("study")
+@_with(
+    click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="How many configurations."),
+    click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Trainings of each."),
+    click.option("--epochs", type=click.IntRange(min=1), help="Most epochs (default: as in the study)."),
+    click.option("--full", is_flag=True, help="All images and all the space's epochs."),
+    click.option("--name", help="Of the study of repeats (default: STUDY-repeat)."),
+    *SLOTS,
+    OFFLINE,
+    *PLACES,
+    JSON,
+)
+def repeat(
+    study: str,
+    top: int,
+    seeds: int,
+    epochs: int | None,
+    full: bool,
+    name: str | None,
+    home: str,
+    storage: str,
+    tracking_uri: str,
+    as_json: bool,
+    offline: bool,
+    **asked: Any,
+) -> int:
+    """Train the best of STUDY again over seeds: how good they really are, and how flattering the first figure was."""
+    from search.plan import Request
+    from search.settings import resolve
+
+    settings = _usable(resolve(home=home, storage=storage, tracking_uri=tracking_uri), offline)
+
+    from search.repeat import Wanted
+    from search.repeat import repeat as repeat_study
+
+    wanted = Wanted(study, top, seeds, epochs, full, name)
+    return repeat_study(wanted, Request(space="", **asked), settings, offline=offline, as_json=as_json)
+
+
+@cli.command()
+@click.argument("model")
+@_with(click.option("--reason", default="", help="Why, for the history."), *PLACES, JSON)
+def rollback(model: str, reason: str, home: str, storage: str, tracking_uri: str, as_json: bool) -> int:
+    """Make the champion before this one champion of MODEL again."""
+    from search.past import roll_back
+    from search.settings import resolve
+
+    settings = resolve(home=home, storage=storage, tracking_uri=tracking_uri)
+    return roll_back(model, reason, _reachable(settings), as_json)
+
+
+@cli.command()
+@click.argument("model")
+@_with(*PLACES, JSON)
+def history(model: str, home: str, storage: str, tracking_uri: str, as_json: bool) -> int:
+    """Show who was champion of MODEL when, by which figures, and why that changed."""
+    from search.past import show_history
+    from search.settings import resolve
+
+    return show_history(model, _reachable(resolve(home=home, storage=storage, tracking_uri=tracking_uri)), as_json)
 
 
 @cli.command()

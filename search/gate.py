@@ -55,11 +55,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the candidate may become champion, why, and the comparisons it rests on."""
+    """Whether the candidate may become champion, why, what was needed, and the comparisons it rests on."""
 
     passed: bool
     kind: str
     reason: str
+    needed: str
     comparisons: tuple[Comparison, ...]
 
 
@@ -90,4 +91,4 @@ def _decide(kind: str, comparisons: list[Comparison], rules: Rules) -> Decision:
     failed = [c for c in comparisons if not c.better]
     needed = f"a gain of {rules.least_gain:g} and p of at most {rules.level:g} are needed"
     reason = f"{failed[0]}; {needed}" if failed else "; ".join(map(str, comparisons))
-    return Decision(not failed, kind, reason, tuple(comparisons))
+    return Decision(not failed, kind, reason, needed, tuple(comparisons))

@@ -16,6 +16,7 @@ from search import figures, links, store
 from search.engines import optuna as engine
 from search.links import RUN_ID
 from search.plan import Plan
+from search.specs import DATA_SEED
 from search.trial.schedule import best_epoch
 from spaces import Space
 from spaces.datasets import DataSpec, describe
@@ -30,8 +31,8 @@ STATUS = {
     TrialState.PRUNED: "KILLED",
     TrialState.FAIL: "FAILED",
 }
-DATA_SEED = 0  # the split is the dataset's, the same for every study, so that studies can be compared
 IDENTITY, REASON, MIRRORED = "id", "reason", "mirrored"
+UNLOGGED = ("cuts", "left_out", "narrowings", "repeats")  # of a plan: no parameter of its run
 TEXTS = ("trial.json", "model_summary.txt", "error.txt")  # artifacts that are files of the trial's folder
 
 
@@ -78,7 +79,7 @@ class Mirror:
         """What the parent run says before there are trials; the same again changes nothing."""
         plan = self.plan
         said = self.study.user_attrs["plan.first"]  # parameters are written once; a resumed plan may differ
-        params = {k: _text(v) for k, v in said.items() if k not in ("cuts", "left_out", "narrowings")}
+        params = {k: _text(v) for k, v in said.items() if k not in UNLOGGED}
         params |= {f"space.{name}": text for name, text in plan.narrowings.items()}
         params |= {f"cut.{i}": cut for i, cut in enumerate(plan.cuts)}
         self.tracker.set_params(self.parent, params)
@@ -224,6 +225,7 @@ class Mirror:
                 "search.backend": self.plan.backend,
                 **({"search.device": attempts[-1]["slot"]} if attempts else {}),
                 **({"search.baseline": attrs["baseline"]} if "baseline" in attrs else {}),
+                **{f"search.{name}": str(value) for name, value in attrs.items() if name.startswith("repeat.")},
             }
         )
 

@@ -53,6 +53,7 @@ IDENTITY = (
     "precision",
     "max_params",
     "full",
+    "repeats",
 )
 
 
@@ -124,6 +125,7 @@ class Plan:
     baselines: tuple[str, ...]
     cuts: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    repeats: tuple[dict[str, Any], ...] = ()  # the configurations to train again, as search.repeats has them
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, stored with the study."""
@@ -340,7 +342,7 @@ def resume(stored: Mapping[str, Any], request: Request) -> Plan:
     limits = _limits(request, slots, read, stored)
     if read.problems:
         raise InputError(read.problems)
-    tuples = {name: tuple(stored[name]) for name in ("baselines", "cuts", "left_out")}
+    tuples = {name: tuple(stored.get(name, ())) for name in ("baselines", "cuts", "left_out", "repeats")}
     changed = {
         "slots": slots,
         "trials": trials,
@@ -355,7 +357,7 @@ def check_identity(plan: Plan, stored: Mapping[str, Any]) -> None:
     """Raises InputError where `plan` would change what makes the stored study the study it is."""
     problems = []
     for name, value in plan.identity().items():
-        before = stored[name]
+        before = stored.get(name, [] if name == "repeats" else None)  # an older program knew no repeats
         if json.loads(json.dumps(value)) != before:
             problems.append(
                 f"study {plan.study!r} was made with {name}={_show(before)}, not {_show(value)}; a study's {name} "

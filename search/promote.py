@@ -1,94 +1,416 @@
-"""Takes a trial's kept model into the registry and makes it the champion."""
+"""The story of a promotion: choose, open the test split, compare, decide, register, move the alias or not."""
 
 from __future__ import annotations
 
 import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import optuna
 
-from search import figures, links, report, weights
-from search.errors import InputError
+from search import candidate as candidates
+from search import evaluation, gate, job, report, sealed, store, weights
+from search.candidate import Candidate
+from search.errors import OK, REFUSED, InputError
+from search.evaluation import Figures
+from search.plan import Plan, Request
+from search.plan import resume as resumed_plan
+from search.retrain import retrain
+from search.sealed import Measured, Model
 from search.settings import Settings, masked
-from spaces import find
+from search.specs import trial_spec
+from spaces import Space, find
 from spaces._hp import show
+from spaces.datasets import DataSpec, describe, prepare
+from tracking import openings, registry
+from tracking.client import Connection
+from tracking.history import ChampionChanged
+from tracking.integrity import DIGEST_TAG, EVALUATION, file_digest
+from tracking.registry import Version
 
 MODEL_NAME = re.compile(r"[\w .-]{1,200}")
+MOST_LOOKS = 5  # at champions that others put there meanwhile
 
 
-def promote(name: str, number: int | None, model: str | None, settings: Settings, as_json: bool) -> None:
-    """Register the best trial (or trial `number`) of a study as a version with the alias `champion`.
+@dataclass(frozen=True)
+class Asked:
+    """What a promotion was asked to do; `baseline` is a name, `none`, or None for the space's own."""
 
-    Raises InputError where there is no complete trial or its weights were not kept.
+    study: str
+    trial: int | None = None
+    model: str | None = None
+    baseline: str | None = None
+    least_gain: float = gate.Rules.least_gain
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The gate's decision, the candidate's figures on the test split, and the champion it met, if any."""
+
+    decision: gate.Decision
+    figures: Figures
+    measured: Measured
+    champion: Version | None
+    champion_figures: Figures | None
+
+
+class Promotion:
+    """One promotion of one candidate to one registered model."""
+
+    def __init__(self, asked: Asked, settings: Settings, say: Callable[[str], None]) -> None:
+        self.asked, self.settings, self.say = asked, settings, say
+        self.study: optuna.Study = report.load(asked.study, settings)
+        stored = self.study.user_attrs["plan"]
+        self.space: Space = find(stored["space"])
+        self.plan: Plan = resumed_plan(stored, Request(space=stored["space"], study=asked.study))
+        self.data: DataSpec = describe(self.space.dataset)
+        self.model = asked.model or self.space.name
+        self.rules = gate.Rules(least_gain=asked.least_gain)
+        self.connection = Connection(settings.tracking_uri, self.space.name, settings.artifacts)
+        self.candidate: Candidate = candidates.choose(self.study, asked.trial, self.space.metric)
+        repeated = stored.get("repeats")
+        self.source = report.load(repeated[0]["study"], settings) if repeated else self.study  # where baselines ran
+        self.baseline = self._baseline()
+
+    # ---- the story
+
+    def story(self) -> tuple[int, dict[str, Any]]:
+        """The exit code and all that was found."""
+        self.say(f"{self.candidate}: {self.candidate.why}, {self.space.metric} {self.candidate.value:.4f}")
+        champion = registry.champion(self.settings.tracking_uri, self.model)
+        if champion is not None and champion.model_id == self.candidate.model_id:
+            self.say(f"{self.model} version {champion.version} is this model and champion already")
+            return OK, {"model": self.model, "version": champion.version, "passed": True, "already": True}
+        if refused := self._other_data(champion):
+            self.say(f"refused: {refused}")
+            return REFUSED, {"model": self.model, "version": None, "passed": False, "reason": refused}
+        data_folder = prepare(
+            self.space.dataset, cache=self.settings.cache, data=self.settings.data, progress=False, say=self.say
+        )
+        version: Version | None = None
+        for _ in range(MOST_LOOKS):
+            verdict = self._judge(champion, data_folder)
+            if self.asked.dry_run:
+                self.say("dry run: nothing was registered and no alias was moved")
+                return (OK if verdict.decision.passed else REFUSED), self._told(verdict, None, None)
+            version = version or self._register(verdict)
+            try:
+                before = self._move(version, verdict)
+            except ChampionChanged as changed:
+                self.say(f"{changed}; compared with that one")
+                champion = registry.champion(self.settings.tracking_uri, self.model)
+                continue
+            return (OK if verdict.decision.passed else REFUSED), self._told(verdict, version, before)
+        raise ChampionChanged(f"{self.model}: the champion keeps changing; try again when others are done")
+
+    def _other_data(self, champion: Version | None) -> str:
+        """Why the champion's figures cannot be compared with the candidate's; empty where they can."""
+        theirs = champion.tags.get("search.data.digest") if champion else None
+        if champion is None or theirs == self.data.digest:
+            return ""
+        told = f"data {theirs[:12]}" if theirs else "data that nobody noted"
+        return (
+            f"version {champion.version}, the champion, was measured on {told}, this study is on {self.data.name} "
+            f"{self.data.digest[:12]}; figures on different data are not compared: promote under another "
+            "name with --model"
+        )
+
+    def _judge(self, champion: Version | None, data_folder: Path) -> Verdict:
+        """Measure the candidate and whom it has to beat, and decide."""
+        with self._rival(champion, data_folder) as rival:
+            models = [self._model_of(self.candidate), *([rival] if rival else [])]
+            measured = sealed.measure(
+                models,
+                self.data,
+                data_folder,
+                self.settings,
+                self.connection,
+                purpose=f"promotion of {self.candidate} ({self.candidate.why}) to {self.model}",
+                by=registry.who(),
+            )
+        mine, theirs = measured[0], (measured[1] if rival else None)
+        known = self.data.class_names
+        figures = evaluation.measure(mine.probabilities, mine.labels, known)
+        opened = self.openings()
+        self.say(
+            f"test split of {self.data.name} ({figures.images:,} images, opened {_times(opened)} in all): accuracy "
+            f"{figures.accuracy:.4f} (95 % interval {figures.accuracy_interval[0]:.4f} to "
+            f"{figures.accuracy_interval[1]:.4f}), loss {figures.loss:.4f}"
+        )
+        if champion is None:
+            named = (rival.name, theirs.right) if rival and theirs else None
+            decision = gate.first(mine.right, mine.labels, named, self.rules)
+        else:
+            assert theirs is not None
+            decision = gate.challenge(mine.right, theirs.right, f"version {champion.version}, the champion", self.rules)
+        for comparison in decision.comparisons:
+            self.say(str(comparison))
+        self.say("passed" if decision.passed else f"refused: {decision.needed}")
+        other = evaluation.measure(theirs.probabilities, theirs.labels, known) if champion and theirs else None
+        return Verdict(decision, figures, mine, champion, other)
+
+    @contextmanager
+    def _rival(self, champion: Version | None, data_folder: Path) -> Iterator[Model | None]:
+        """Whom the candidate has to beat: the champion, or, where there is none, the baseline."""
+        if champion is not None:
+            folder = registry.fetch(self.settings.tracking_uri, champion, self.settings.models)
+            yield Model(f"version {champion.version}", folder, champion.tags.get("search.backend", "tensorflow"))
+        elif self.baseline is None:
+            yield None
+        else:
+            with self._of_baseline(self.baseline, data_folder) as folder:
+                name = f"baseline {self.baseline.user_attrs['baseline']}"
+                yield Model(name, folder, self.plan.backend)
+
+    @contextmanager
+    def _of_baseline(self, trial: optuna.trial.FrozenTrial, data_folder: Path) -> Iterator[Path]:
+        """The baseline's model: as it was kept, else trained again."""
+        model_id = weights.model_id(self.source, trial.number)
+        if model_id:
+            yield registry.fetch_model(self.settings.tracking_uri, model_id, self.settings.models)
+            return
+        name = trial.user_attrs["baseline"]
+        self.say(f"the weights of baseline {name} were not kept; it is trained again")
+        with tempfile.TemporaryDirectory(prefix="keras-search-") as folder:
+            spec = trial_spec(
+                self.plan,
+                self.space,
+                trial.number,
+                trial.user_attrs,
+                folder=Path(folder, "trial"),
+                data_folder=data_folder,
+            )
+            yield retrain(spec, job.place(), self.plan.backend).model
+
+    def _baseline(self) -> optuna.trial.FrozenTrial | None:
+        """The baseline that a first champion has to beat; None where there is none, or it is the candidate itself."""
+        name = self.asked.baseline
+        if name == "none":
+            return None
+        always = [b.name for b in self.space.baselines if b.always]
+        chosen = name or (always[0] if always else None)
+        found = candidates.baseline(self.source, chosen) if chosen else None
+        if name is not None and found is None:
+            known = ", ".join(
+                sorted({t.user_attrs["baseline"] for t in self.source.trials if "baseline" in t.user_attrs})
+            )
+            raise InputError(
+                f"--baseline {name}: not a complete baseline of the study; there: {known or 'none'}, or none"
+            )
+        mine = self.candidate.attributes["config.hash"]
+        return None if found is not None and found.user_attrs["config.hash"] == mine else found
+
+    def _model_of(self, candidate: Candidate) -> Model:
+        folder = registry.fetch_model(self.settings.tracking_uri, candidate.model_id, self.settings.models)
+        return Model(str(candidate), folder, self.plan.backend)
+
+    # ---- the registry
+
+    def _register(self, verdict: Verdict) -> Version:
+        """The candidate as a version without an alias, its evaluation beside its files."""
+        self._keep_evaluation(verdict)
+        return registry.register(
+            self.settings.tracking_uri,
+            model_name=self.model,
+            model_id=self.candidate.model_id,
+            run_id=self.candidate.run_id,
+            tags=self._tags(verdict),
+            description=self._description(verdict),
+        )
+
+    def _move(self, version: Version, verdict: Verdict) -> str | None:
+        """Make it champion or challenger; gives the version it replaces."""
+        uri, decision = self.settings.tracking_uri, verdict.decision
+        tags = self._tags(verdict) | {
+            "search.gate": "passed" if decision.passed else "refused",
+            "search.gate.reason": decision.reason,
+        }
+        expected = verdict.champion.version if verdict.champion else None
+        if decision.passed:
+            return registry.promote(
+                uri, self.model, version.version, expected=expected, facts=self._facts(verdict), tags=tags
+            )
+        registry.refuse(uri, self.model, version.version, facts=self._facts(verdict), tags=tags)
+        return None
+
+    def _tags(self, verdict: Verdict) -> dict[str, str]:
+        attrs, figures = self.candidate.attributes, verdict.figures
+        run = registry.run_tags(self.settings.tracking_uri, self.candidate.run_id)
+        digest = registry.digest_of(self.settings.tracking_uri, self.candidate.model_id)
+        return {
+            "search.study": self.study.study_name,
+            "search.trial.number": str(self.candidate.trial.number),
+            "search.space": self.space.name,
+            "search.dataset": self.data.name,
+            "search.data.digest": self.data.digest,
+            "search.config.hash": attrs["config.hash"],
+            "search.seed": str(attrs["seed"]),
+            "search.backend": self.plan.backend,
+            "search.parameters": str(attrs.get("parameters", "")),
+            f"search.{self.space.metric}": f"{self.candidate.value:.6g}",
+            "search.test.images": str(figures.images),
+            "search.test.accuracy": f"{figures.accuracy:.6g}",
+            "search.test.accuracy.interval": _span(figures.accuracy_interval),
+            "search.test.loss": f"{figures.loss:.6g}",
+            "search.test.loss.interval": _span(figures.loss_interval),
+            "search.test.openings": str(self.openings()),
+            "search.chosen": self.candidate.why,
+            "search.report": f"{EVALUATION}/report.html",
+            **({"search.commit": run["mlflow.source.git.commit"]} if "mlflow.source.git.commit" in run else {}),
+            **({DIGEST_TAG: digest} if digest else {}),
+        }
+
+    def _facts(self, verdict: Verdict) -> dict[str, Any]:
+        """What history keeps of the decision."""
+        figures, decision = verdict.figures, verdict.decision
+        return {
+            "study": self.study.study_name,
+            "trial": self.candidate.trial.number,
+            "accuracy": figures.accuracy,
+            "interval": list(figures.accuracy_interval),
+            "images": figures.images,
+            "data": self.data.digest,
+            "openings": self.openings(),
+            "kind": decision.kind,
+            "reason": decision.reason,
+            "comparisons": [asdict(c) for c in decision.comparisons],
+        }
+
+    def _description(self, verdict: Verdict) -> str:
+        figures, attrs = verdict.figures, self.candidate.attributes
+        config = "\n".join(f"| {name} | {show(value)} |" for name, value in attrs["config"].items())
+        return (
+            f"{self.space.summary}.\n\nTrial {self.candidate.trial.number} of study {self.study.study_name}: "
+            f"{self.candidate.why}.\n\nTest accuracy **{figures.accuracy:.4f}** (95 % interval "
+            f"{figures.accuracy_interval[0]:.4f} to {figures.accuracy_interval[1]:.4f}, {figures.images:,} images of "
+            f"{self.data.name}), loss {figures.loss:.4f}; {self.space.metric} {self.candidate.value:.4f}.\n\n"
+            f"Gate: {verdict.decision.reason}.\n\n| hyperparameter | value |\n| --- | --- |\n{config}\n\n"
+            f"The full report is `{EVALUATION}/report.html` among the model's artifacts."
+        )[:5000]
+
+    def _keep_evaluation(self, verdict: Verdict) -> None:
+        """Put report, figures, test probabilities and what it takes to train it again beside the model's files."""
+        import numpy as np
+
+        from search.dossier import page
+
+        with tempfile.TemporaryDirectory(prefix="keras-search-") as folder:
+            place = Path(folder)
+            store.write_json(place / "figures.json", verdict.figures.to_json() | {"gate": verdict.decision.reason})
+            store.write_json(place / "spec.json", self._recipe())
+            np.savez_compressed(
+                place / "test.npz", probabilities=verdict.measured.probabilities, labels=verdict.measured.labels
+            )
+            (place / "report.html").write_text(page(self, verdict), encoding="utf-8")
+            registry.add_files(self.settings.tracking_uri, self.candidate.model_id, EVALUATION, place)
+
+    def _recipe(self) -> dict[str, Any]:
+        """All that training it again needs, wherever that happens."""
+        spec = trial_spec(
+            self.plan,
+            self.space,
+            self.candidate.trial.number,
+            self.candidate.attributes,
+            folder=Path("trial"),
+            data_folder=Path("data"),
+        )
+        trial_folder = store.trial_folder(self.settings.study_folder(self.asked.study), self.candidate.trial.number)
+        attempts = store.attempts(trial_folder)
+        history = [event["metrics"] for event in store.epochs(trial_folder)]
+        key = attempts[-1].get("provenance", "") if attempts else ""
+        provenance = store.read_json(trial_folder.parent / "provenance" / f"{key}.json") or {}
+        return {
+            "spec": spec.to_json(),
+            "history": history,
+            "backend": self.plan.backend,
+            "slots": len(self.plan.slots),
+            "device": attempts[-1]["slot"] if attempts else "",
+            "data": {"name": self.data.name, "digest": self.data.digest},
+            "space": {"name": self.plan.space, "sha256": file_digest(self.space.path) if self.space.path else ""},
+            "provenance": provenance,
+        }
+
+    # ---- words
+
+    def openings(self) -> int:
+        """How often the test split of this data was opened, by anybody on this tracking store."""
+        return len(openings.of(self.connection, self.data.digest))
+
+    def _told(self, verdict: Verdict, version: Version | None, before: str | None) -> dict[str, Any]:
+        passed = verdict.decision.passed
+        if version is not None and passed:
+            self.say(
+                f"{self.model} version {version.version} is champion"
+                + (f"; version {before} is now previous" if before else "")
+            )
+            self.say(f"report:  {EVALUATION}/report.html among the model's artifacts in MLflow")
+            self.say(f"predict: python -m search predict {self.model}@champion FILES")
+            self.say(f"serve:   python -m search serve {self.model}@champion")
+        elif version is not None:
+            standing = (
+                f"version {verdict.champion.version} stays champion" if verdict.champion else "there is no champion"
+            )
+            self.say(f"{self.model} version {version.version} is challenger; {standing}")
+        return {
+            "model": self.model,
+            "version": version.version if version else None,
+            "alias": None if version is None else ("champion" if passed else "challenger"),
+            "passed": passed,
+            "dry_run": self.asked.dry_run,
+            "previous": before,
+            "study": self.study.study_name,
+            "trial": self.candidate.trial.number,
+            "chosen": self.candidate.why,
+            "value": self.candidate.value,
+            "model_id": self.candidate.model_id,
+            "run_id": self.candidate.run_id,
+            "test": verdict.figures.to_json(),
+            "robustness": verdict.measured.robustness,
+            "reason": verdict.decision.reason,
+            "comparisons": [asdict(c) for c in verdict.decision.comparisons],
+            "openings": self.openings(),
+        }
+
+
+def promote(asked: Asked, settings: Settings, as_json: bool) -> int:
+    """Take a study's best trial, or the one that is named, through the gate.
+
+    Returns 0 where it is champion now, 3 where it was refused. Raises InputError where there is no such trial, its
+    weights were not kept or a place cannot be used, TrackingError and JobError with one line.
     """
-    from tracking import probe, registry
+    from tracking import probe
 
     place = probe.problem(settings.tracking_uri)
     if place:
         raise InputError(place)
-    if model is not None and not MODEL_NAME.fullmatch(model):
-        raise InputError(f"--model {model}: use letters, digits, spaces, dots, dashes and underscores")
-    study = report.load(name, settings)
-    trial = _chosen(study, number)
-    plan, attrs = study.user_attrs["plan"], trial.user_attrs
-    model_id = weights.model_id(study, trial.number)
-    if not model_id:
-        raise InputError(
-            f"trial {trial.number} of {name!r}: its weights were not kept (--keep {plan['keep']}); promote one of the "
-            f"best, or search again with --keep all"
-        )
-    space = find(plan["space"])
-    config = " ".join(f"{k}={show(v)}" for k, v in attrs["config"].items())
-    version = registry.register(
-        settings.tracking_uri,
-        model_name=model or space.name,
-        model_id=model_id,
-        run_id=links.run_id(study, trial),
-        tags={
-            "search.study": name,
-            "search.trial.number": str(trial.number),
-            "search.config.hash": attrs["config.hash"],
-            f"search.{space.metric}": f"{trial.value:.6g}",
-            "search.parameters": str(attrs.get("parameters", "")),
-        },
-        description=f"Trial {trial.number} of study {name}: {space.metric} {trial.value:.4f} (validation data; "
-        f"the test split was not opened). {config}",
-    )
-    before = registry.set_champion(settings.tracking_uri, version.name, version.version)
+    if asked.model is not None and not MODEL_NAME.fullmatch(asked.model):
+        raise InputError(f"--model {asked.model}: use letters, digits, spaces, dots, dashes and underscores")
+    if not 0 <= asked.least_gain < 1:
+        raise InputError(f"--min-gain {asked.least_gain:g}: give a difference in accuracy from 0 to 1, like 0.001")
+    said: list[str] = []
+    code, found = Promotion(asked, settings, said.append if as_json else _print).story()
     if as_json:
-        return report.emit(
-            {
-                "model": version.name,
-                "version": version.version,
-                "alias": "champion",
-                "previous": before,
-                "study": name,
-                "trial": trial.number,
-                "value": trial.value,
-                "model_id": model_id,
-                "run_id": links.run_id(study, trial),
-            }
+        report.emit(found | {"exit_code": code, "said": said})
+    elif code == OK and found.get("version"):
+        print(
+            f"load it: mlflow.keras.load_model('models:/{found['model']}@champion') with MLFLOW_TRACKING_URI="
+            f"{settings.pages or masked(settings.tracking_uri)}"
         )
-    print(
-        f"{version.name} version {version.version} is champion: trial {trial.number} of {name}, {space.metric} "
-        f"{trial.value:.4f}" + (f"; version {before} is now previous" if before else "")
-    )
-    print(
-        f"load it: mlflow.keras.load_model('models:/{version.name}@champion') with MLFLOW_TRACKING_URI="
-        f"{settings.pages or masked(settings.tracking_uri)}"
-    )
-    return None
+    return code
 
 
-def _chosen(study: optuna.Study, number: int | None) -> optuna.trial.FrozenTrial:
-    leading = figures.ranked(study)
-    if number is None:
-        if not leading:
-            raise InputError(
-                f"study {study.study_name!r} has no complete trial; go on: python -m search resume {study.study_name}"
-            )
-        return leading[0]
-    found = [t for t in leading if t.number == number]
-    if not found:
-        complete = ", ".join(str(t.number) for t in leading) or "none"
-        raise InputError(f"--trial {number}: not a complete trial of {study.study_name!r}; complete: {complete}")
-    return found[0]
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+def _span(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.6g} to {interval[1]:.6g}"
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")

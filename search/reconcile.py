@@ -21,7 +21,7 @@ from search.engines import optuna as engine
 from search.engines import rows
 from search.errors import FAILED, OK, InputError, SearchError
 from search.lease import leased, owned
-from search.mirror import IDENTITY, MIRRORED, STATUS, TEXTS, Mirror, keep_provenance
+from search.mirror import IDENTITY, MIRRORED, STATUS, TEXTS, UNLOGGED, Mirror, keep_provenance
 from search.plan import Plan, Request
 from search.plan import resume as resumed_plan
 from search.restore import Remains
@@ -396,7 +396,7 @@ class Mender:
         wrong = ["deleted"] if parent.deleted else []
         wrong += [f"status {parent.status}, not {ended['status']}"] if parent.status != ended["status"] else []
         wrong += ["tags"] if _lacks(parent.tags, {**self._own_tags(), "search.reason": ended["reason"] or DONE}) else []
-        first = [k for k in self.study.user_attrs["plan.first"] if k not in ("cuts", "left_out", "narrowings")]
+        first = [k for k in self.study.user_attrs["plan.first"] if k not in UNLOGGED]
         wrong += ["parameters"] if any(k not in parent.params for k in first) else []
         files = {"trials.csv", "provenance.json", *(["space"] if self.space.path else [])}
         gone = sorted(files - parent.artifacts)

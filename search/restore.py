@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import store
+from search import repeats, store
 from search.engines import optuna as engine
 from search.mirror import REASON, STATUS
 from search.plan import Plan
@@ -22,7 +22,10 @@ from spaces import Space, config_hash
 from spaces.datasets import describe
 from tracking.audit import Found
 
-STATIC = ("config", "config.hash", "seed", "asked.seed", "asks", "epochs", "parameters", "baseline", "milestones")
+STATIC = (
+    *("config", "config.hash", "seed", "asked.seed", "asks", "epochs", "parameters", "baseline", "milestones"),
+    *("patience", repeats.REPEAT_OF, repeats.REPEAT_TRIAL, repeats.REPEAT_INDEX),
+)
 NEEDED = ("config", "config.hash", "seed", "epochs", "parameters")
 RUNG = "completed_rung_"  # how Optuna's pruners that compare at rungs note one
 
@@ -137,7 +140,9 @@ def _derived(left: Remains, config: dict[str, Any], space: Space, plan: Plan) ->
         "parameters": space.params(config, describe(space.dataset)),
         "attempts": 0,
     }
-    if baseline is not None:
+    if plan.repeats:
+        attributes |= repeats.draw(plan, space, left.number)[1]
+    elif baseline is not None:
         attributes |= {"baseline": baseline.name, "milestones": list(baseline.milestones)}
     attributes |= known | {"config": config, "config.hash": config_hash(config)}
     return engine.record(left.number, proposal.params, proposal.distributions, attributes)

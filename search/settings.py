@@ -34,6 +34,11 @@ class Settings:
         return self.home / "data"
 
     @property
+    def models(self) -> Path:
+        """Where local copies of registered models are kept."""
+        return self.home / "models"
+
+    @property
     def artifacts(self) -> Path:
         """Where MLflow's artifacts go when no server keeps them."""
         return self.home / "artifacts"

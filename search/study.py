@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import figures, mirror, store
+from search import figures, mirror, repeats, store
 from search.budget import Clock, share, trained
 from search.console import Progress, Row, Screen
 from search.engines import memory
@@ -29,9 +29,10 @@ from search.errors import FAILED, INTERRUPTED, OK, TERMINATED, InputError, Searc
 from search.executors.devices import Slot
 from search.executors.local import Died, LocalExecutor
 from search.lease import Lease, leased, owned
-from search.mirror import DATA_SEED, IDENTITY, MIRRORED, REASON, Mirror
+from search.mirror import IDENTITY, MIRRORED, REASON, Mirror
 from search.plan import Plan, check_identity, describe_plan
 from search.settings import Settings
+from search.specs import trial_spec
 from search.trial.schedule import best_epoch
 from search.trial.spec import TrialSpec
 from search.weights import Shelf
@@ -351,9 +352,12 @@ class Session:
             trials = self.study.get_trials(deepcopy=False)
             if self.reason or len(engine.counted(trials)) >= self.plan.trials:
                 return None
+            if self.plan.repeats:
+                return self._accept(*repeats.draw(self.plan, self.space, len(trials)))
             if self.baselines:
                 baseline = self.baselines.pop(0)
-                return self._accept(engine.replay(self.space, baseline.config, self.plan.narrowings), baseline)
+                known = engine.replay(self.space, baseline.config, self.plan.narrowings)
+                return self._accept(known, self._of_baseline(baseline))
             try:
                 proposal = engine.propose(
                     self.study,
@@ -363,7 +367,7 @@ class Session:
                     seed=self.plan.seed,
                     refuse=self._refuse,
                 )
-                frozen = self._accept(proposal, None)
+                frozen = self._accept(proposal, {})
             except engine.Exhausted as exhausted:
                 self.exhausted = f"the space is exhausted: {exhausted}"
                 return None
@@ -395,11 +399,18 @@ class Session:
         device = "cpu" if self.plan.slots[0].gpu is None else "gpu"
         return memory.demand(self.space, config, self.data, device=device, limit=self.plan.memory_limit)
 
-    def _accept(self, proposal: engine.Proposal, baseline: Baseline | None) -> FrozenTrial:
-        """Write a proposal into its folder, then into the study store."""
-        attributes = self._attributes(proposal, baseline)
+    def _accept(self, proposal: engine.Proposal, said: Mapping[str, Any]) -> FrozenTrial:
+        """Write a proposal and what is `said` of it into its folder, then into the study store."""
+        number = len(self.study.get_trials(deepcopy=False))
+        attributes = {
+            "seed": engine.derive(self.plan.seed, "trial", number),
+            "asked.seed": proposal.seed,
+            "asks": proposal.asks,
+            "epochs": self.plan.epochs,
+            "parameters": self.space.params(proposal.config, self.data),
+            "attempts": 0,
+        } | dict(said)
         if proposal.refused is None:
-            number = len(self.study.get_trials(deepcopy=False))
             attributes = engine.complete(proposal, attributes)
             record = engine.record(number, proposal.params, proposal.distributions, attributes)
             store.write_json(store.trial_folder(self.folder, number) / "trial.json", record)
@@ -407,24 +418,9 @@ class Session:
         violation = memory.judge(self.observed, self._demand(proposal.config)).violation
         return engine.accept(self.study, proposal, attributes, violation=violation)
 
-    def _attributes(self, proposal: engine.Proposal, baseline: Baseline | None) -> dict[str, Any]:
-        number = len(self.study.get_trials(deepcopy=False))
-        epochs = (
-            self.plan.epochs
-            if baseline is None
-            else (min(baseline.epochs, self.plan.epochs) if baseline.always else baseline.epochs)
-        )
-        found: dict[str, Any] = {
-            "seed": engine.derive(self.plan.seed, "trial", number),
-            "asked.seed": proposal.seed,
-            "asks": proposal.asks,
-            "epochs": epochs,
-            "parameters": self.space.params(proposal.config, self.data),
-            "attempts": 0,
-        }
-        if baseline is not None:
-            found |= {"baseline": baseline.name, "milestones": list(baseline.milestones)}
-        return found
+    def _of_baseline(self, baseline: Baseline) -> dict[str, Any]:
+        epochs = min(baseline.epochs, self.plan.epochs) if baseline.always else baseline.epochs
+        return {"baseline": baseline.name, "milestones": list(baseline.milestones), "epochs": epochs}
 
     # ---- run
 
@@ -438,25 +434,14 @@ class Session:
         for event in recorded:  # killed between writing it down and reporting it
             if event["epoch"] + 1 not in frozen.intermediate_values:
                 trial.report(event["metrics"][self.space.metric], event["epoch"] + 1)
-        spec = TrialSpec(
-            study=self.plan.study,
-            number=frozen.number,
+        spec = trial_spec(
+            self.plan,
+            self.space,
+            frozen.number,
+            attrs,
+            folder=folder,
+            data_folder=self.data_folder,
             attempt=attempt,
-            space=self.plan.space,
-            config=attrs["config"],
-            config_hash=attrs["config.hash"],
-            data_folder=str(self.data_folder),
-            data_seed=DATA_SEED,
-            train_limit=self.plan.train_limit,
-            validation_limit=self.plan.validation_limit,
-            epochs=attrs["epochs"],
-            milestones=tuple(attrs.get("milestones", ())),
-            patience=0 if "baseline" in attrs else None,
-            seed=attrs["seed"],
-            metric=self.space.metric,
-            direction=self.space.direction,
-            precision=self.plan.precision,
-            folder=str(folder),
             recorded=len(recorded),
             rungs=self.rungs or (),
         )

@@ -6,13 +6,23 @@ import hashlib
 from pathlib import Path
 
 DIGEST_TAG = "search.model.sha256"
+EVALUATION = "evaluation"  # the folder of a report, which comes later and which nothing loads
 
 
 def folder_digest(folder: Path) -> str:
-    """The hexadecimal SHA-256 over the path and content of every file below `folder`. Raises OSError."""
+    """The hexadecimal SHA-256 over the path and content of every file below `folder`, but for its evaluation.
+
+    Raises OSError.
+    """
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if not p.is_dir()):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+        name = path.relative_to(folder)
+        if name.parts[0] != EVALUATION:
+            digest.update(f"{name.as_posix()} {file_digest(path)}\n".encode())
     return digest.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """The hexadecimal SHA-256 of a file. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

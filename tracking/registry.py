@@ -140,7 +140,7 @@ def fetch_model(uri: str, model_id: str, folder: Path, *, digest: str | None = N
             if wanted and found != wanted:
                 raise TrackingError(
                     f"model {model_id} is not what was registered: its files at {masked(logged.artifact_location)} "
-                    f"have the digest {found[:12]}, noted is {wanted[:12]}; they were changed or damaged, and are not used"
+                    f"have the digest {found[:12]}, noted is {wanted[:12]}; they were changed, and are not used"
                 )
             if place.exists():
                 shutil.rmtree(place)
@@ -154,6 +154,21 @@ def digest_of(uri: str, model_id: str) -> str | None:
     """The digest noted when a logged model was uploaded; None where an older program uploaded it."""
     with _told(uri):
         return connect(uri).get_logged_model(model_id).tags.get(DIGEST_TAG)
+
+
+def run_tags(uri: str, run_id: str) -> dict[str, str]:
+    """The tags of a run. Raises TrackingError."""
+    with _told(uri):
+        return dict(connect(uri).get_run(run_id).data.tags)
+
+
+def add_files(uri: str, model_id: str, name: str, folder: Path) -> None:
+    """Put the files of a local folder beside a logged model's own, below `name`. Raises TrackingError."""
+    with _told(uri):
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        logged = connect(uri).get_logged_model(model_id)
+        get_artifact_repository(logged.artifact_location, tracking_uri=uri).log_artifacts(str(folder), name)
 
 
 def promote(

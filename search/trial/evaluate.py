@@ -10,12 +10,15 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from search.trial import robustness, served
 from spaces.datasets import open_test
 from spaces.errors import DatasetError, SpaceError
+
+SHOWN = 24
 
 
 def main(asked: str, answer: str) -> None:
@@ -40,9 +43,16 @@ def main(asked: str, answer: str) -> None:
         }
     out = Path(order["out"])
     aside = out.with_name(f".{out.name}.{os.getpid()}.npz")
-    np.savez(aside, probabilities=found, labels=truth)
+    shown = _most_confident_mistakes(found, truth)
+    np.savez(aside, probabilities=found, labels=truth, shown=shown, images=pixels[shown])
     aside.replace(out)
     Path(answer).write_text(json.dumps(said))
+
+
+def _most_confident_mistakes(found: Any, truth: Any) -> Any:
+    """Indices of the images to show in a report."""
+    wrong = np.flatnonzero(found.argmax(axis=1) != truth)
+    return wrong[np.argsort(-found.max(axis=1)[wrong], kind="stable")][:SHOWN]
 
 
 if __name__ == "__main__":

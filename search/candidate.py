@@ -1,0 +1,91 @@
+"""Which trial a promotion is about: settled by validation alone, and said in words before the test split opens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from search import figures, links, weights
+from search.errors import InputError
+from search.repeats import REPEAT_OF
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A complete trial whose weights are kept, and why it was chosen."""
+
+    study: optuna.Study
+    trial: FrozenTrial
+    model_id: str
+    run_id: str
+    why: str
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Its attributes in the study store."""
+        return self.trial.user_attrs
+
+    @property
+    def value(self) -> float:
+        """Its objective on validation data."""
+        return float(self.trial.value or 0.0)
+
+    def __str__(self) -> str:
+        return f"trial {self.trial.number} of {self.study.study_name}"
+
+
+def choose(study: optuna.Study, number: int | None, metric: str) -> Candidate:
+    """The best trial, or trial `number`; of repeats the best kept one of the configuration with the best mean.
+
+    Raises InputError where there is no complete trial or its weights were not kept.
+    """
+    leading = figures.ranked(study)
+    name = study.study_name
+    if number is not None:
+        found = [t for t in leading if t.number == number]
+        if not found:
+            complete = ", ".join(str(t.number) for t in sorted(leading, key=lambda t: t.number)) or "none"
+            raise InputError(f"--trial {number}: not a complete trial of {name!r}; complete: {complete}")
+        return _candidate(study, found[0], "named by --trial")
+    if not leading:
+        raise InputError(f"study {name!r} has no complete trial; go on: python -m search resume {name}")
+    if REPEAT_OF not in leading[0].user_attrs:
+        return _candidate(study, leading[0], f"the best of {len(leading)} complete trials by {metric}")
+    return _repeated(study, leading, metric)
+
+
+def baseline(study: optuna.Study, name: str) -> FrozenTrial | None:
+    """The complete trial of a baseline; None where the study has none."""
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return next((t for t in done if t.user_attrs.get("baseline") == name), None)
+
+
+def _repeated(study: optuna.Study, leading: list[FrozenTrial], metric: str) -> Candidate:
+    groups: dict[str, list[FrozenTrial]] = {}
+    for trial in leading:  # best first
+        groups.setdefault(trial.user_attrs["config.hash"], []).append(trial)
+    sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
+    best = max(groups.values(), key=lambda group: sign * float(np.mean([t.value or 0.0 for t in group])))
+    mean = float(np.mean([t.value or 0.0 for t in best]))
+    kept = [t for t in best if weights.model_id(study, t.number)] or best
+    why = (
+        f"of the configuration with the best mean {metric} ({mean:.4f} over {len(best)} repeats) the repeat with the "
+        "best validation value"
+    )
+    return _candidate(study, kept[0], why)
+
+
+def _candidate(study: optuna.Study, trial: FrozenTrial, why: str) -> Candidate:
+    model_id = weights.model_id(study, trial.number)
+    if not model_id:
+        keep = study.user_attrs["plan"]["keep"]
+        raise InputError(
+            f"trial {trial.number} of {study.study_name!r}: its weights were not kept (--keep {keep}); promote one of "
+            "the best, or search again with --keep all"
+        )
+    return Candidate(study, trial, model_id, links.run_id(study, trial), why)

@@ -1,0 +1,86 @@
+"""`repeat`: the best of a study trained again over seeds, and what their first figures were worth."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+from search import repeats, report
+from search.errors import InputError
+from search.plan import SPACE_IN_NAME, Request
+from search.plan import resume as resumed_plan
+from search.repeats import Repeated
+from search.settings import Settings
+from spaces import find
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to repeat: the `top` best of a study, `seeds` times each; `name` is the new study's, or None."""
+
+    study: str
+    top: int
+    seeds: int
+    epochs: int | None
+    full: bool
+    name: str | None
+
+
+def repeat(wanted: Wanted, asked: Request, settings: Settings, *, offline: bool, as_json: bool) -> int:
+    """Run, or go on with, the study of repeats and print what it found; returns its exit code.
+
+    Raises InputError with one line for each problem.
+    """
+    from search.study import run
+
+    study = report.load(wanted.study, settings)
+    stored = study.user_attrs["plan"]
+    name = wanted.name or f"{wanted.study}{repeats.SUFFIX}"
+    if not SPACE_IN_NAME.fullmatch(name):
+        raise InputError(f"--name {name}: use letters, digits, dots, dashes and underscores, at most 100")
+    if stored.get("repeats"):
+        raise InputError(f"study {wanted.study!r} is one of repeats; repeat {stored['repeats'][0]['study']!r} instead")
+    space = find(stored["space"])
+    epochs = wanted.epochs or (space.epochs if wanted.full else None)
+    chosen = repeats.sources(study, wanted.top, epochs=epochs)
+    plan = resumed_plan(stored, replace(asked, space=stored["space"], study=wanted.study, trials=None))
+    if wanted.full:
+        plan = replace(plan, train_limit=None, validation_limit=None, full=True, cuts=())
+    plan = repeats.planned(plan, name, chosen, wanted.seeds)
+    if name in report.names(settings):
+        before = report.load(name, settings).user_attrs["plan"]
+        repeats.check_same(before, chosen, name)
+        plan = replace(plan, trials=max(plan.trials, before["trials"]))
+    ended = run(plan, settings, quiet=as_json, offline=offline)
+    found = repeats.measured(report.load(name, settings))
+    if as_json:
+        told = [asdict(r) for r in found]
+        report.emit({"study": name, "of": wanted.study, "metric": space.metric, "repeats": told, **_ended(ended)})
+        return ended.exit_code
+    report.outcome(ended, settings, False)
+    _print(found, space.metric)
+    return ended.exit_code
+
+
+def _ended(ended: object) -> dict[str, object]:
+    return {"counts": getattr(ended, "counts", {}), "exit_code": getattr(ended, "exit_code", 0)}
+
+
+def _print(found: list[Repeated], metric: str) -> None:
+    """A table of what the first figures were worth."""
+    print()
+    report.print_table(
+        ("trial", "first", "repeats", "mean", "spread", "95 % interval of the mean", "first was higher by"),
+        [
+            (
+                str(r.trial),
+                f"{r.first:.4f}",
+                str(len(r.values)) + (f" ({r.failed} failed)" if r.failed else ""),
+                f"{r.mean:.4f}",
+                f"{r.spread:.4f}",
+                f"{r.interval[0]:.4f} to {r.interval[1]:.4f}",
+                f"{r.flattery:+.4f}",
+            )
+            for r in found
+        ],
+        title=f"{metric} over seeds (weights, order, dropout, augmentation; the split stays the same)",
+    )

@@ -1,0 +1,50 @@
+"""What a worker is told of a trial, from the study's plan and the trial's attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from search.plan import Plan
+from search.trial.spec import TrialSpec
+from spaces import Space
+
+DATA_SEED = 0  # the split is the dataset's, the same for every study, so that studies can be compared
+
+
+def trial_spec(
+    plan: Plan,
+    space: Space,
+    number: int,
+    attributes: Mapping[str, Any],
+    *,
+    folder: Path,
+    data_folder: Path,
+    attempt: int = 1,
+    recorded: int = 0,
+    rungs: tuple[int, ...] = (),
+) -> TrialSpec:
+    """The spec of an attempt at a trial whose files stand in `folder`; without `recorded` it begins at the start."""
+    return TrialSpec(
+        study=plan.study,
+        number=number,
+        attempt=attempt,
+        space=plan.space,
+        config=attributes["config"],
+        config_hash=attributes["config.hash"],
+        data_folder=str(data_folder),
+        data_seed=DATA_SEED,
+        train_limit=plan.train_limit,
+        validation_limit=plan.validation_limit,
+        epochs=attributes["epochs"],
+        milestones=tuple(attributes.get("milestones", ())),
+        patience=attributes.get("patience", 0 if "baseline" in attributes else None),
+        seed=attributes["seed"],
+        metric=space.metric,
+        direction=space.direction,
+        precision=plan.precision,
+        folder=str(folder),
+        recorded=recorded,
+        rungs=rungs,
+    )
