@@ -117,7 +117,7 @@ class Siege:
                 self._join()
                 self._look_for_orphans(last=True)
                 return True
-            if code in (1, 2) and "MLflow" in self._last_words() and "does not answer" in self._last_words():
+            if code in (1, 2) and "does not answer" in self._last_words():
                 self.said(f"{self.name}: refused while the server was away, as promised")
             else:
                 self._harm(audit.COMMANDS, f"{self._command} ended with {code}: {self._last_words()}")

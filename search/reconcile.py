@@ -343,10 +343,11 @@ class Mender:
             self.study.set_user_attr(MIRRORED, done)
 
     def _settle(self, mirror: Mirror, shelf: weights.Shelf) -> None:
-        if not self.tracker.settle(10.0, PATIENCE) and self.tracker.outbox.pending:
-            raise SearchError("MLflow went away meanwhile; nothing is lost: run reconcile again once it is back")
-        mirror.note_made()
-        shelf.settle()
+        for _ in range(2):  # what was uploaded may put others off the shelf
+            if not self.tracker.settle(10.0, PATIENCE) and self.tracker.outbox.pending:
+                raise SearchError("MLflow went away meanwhile; nothing is lost: run reconcile again once it is back")
+            mirror.note_made()
+            shelf.settle()
 
     def _provenance(self) -> str:
         """Where the study's results come from: what its first attempt noted, not who mends it."""
@@ -431,7 +432,7 @@ class Mender:
         run = self._send(mirror, frozen, missing)
         if wrong:
             self.fix(f"trial {number}, its run: {', '.join(wrong)}")
-        if offered and shelf.offer(run, frozen):
+        if offered and shelf.offer(run, frozen, again=True):
             self.fix(f"trial {number}: its weights were not in MLflow; uploaded")
 
     def _send(self, mirror: Mirror, trial: FrozenTrial, missing: Sequence[Point]) -> Run:
@@ -555,8 +556,14 @@ class Mender:
             else:
                 removal.remove_model(self.tracker.connection, model.model_id)
                 self.fix(f"trial {trial.number}: a model that is not kept ({model.model_id}) was removed")
+        best = weights.kept(self.study)[: self.plan.keep]
         for each in weights.kept(self.study):
-            if each not in weights.noted(self.folder):
+            if each not in best:  # MLflow was away when they fell
+                removal.remove_model(self.tracker.connection, each.model_id)
+                weights.forget(self.study, each.number)
+                weights.unnote(self.folder, each.number)
+                self.fix(f"trial {each.number}: its weights are not among the best {self.plan.keep} and were removed")
+            elif each not in weights.noted(self.folder):
                 weights.note(self.folder, each)
 
 

@@ -287,7 +287,7 @@ class Session:
         mirrored = set(self.study.user_attrs.get(MIRRORED, ()))
         behind = [t for t in engine.counted(trials) if t.state.is_finished() and t.number not in mirrored]
         for trial in behind:
-            self.shelf.offer(self.mirror.replay(trial), trial)
+            self.shelf.offer(self.mirror.replay(trial), trial, again=True)
         if behind:
             self.screen.say(f"MLflow is brought up to date: {len(behind)} finished trials")
         self.shelf.drop_fallen()

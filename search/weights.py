@@ -5,6 +5,7 @@ Which are kept is remembered with the study: Optuna lets nobody write to a finis
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -76,6 +77,8 @@ class Shelf:
     def __init__(self, study: optuna.Study, folder: Path, space: Space, tracker: Tracker, keep: int | None) -> None:
         self.study, self.folder, self.space, self.tracker, self.keep = study, folder, space, tracker, keep
         self._uploaded: SimpleQueue[Kept] = SimpleQueue()
+        self._removing: set[int] = set()
+        self._removed: SimpleQueue[int] = SimpleQueue()
 
     def has_room(self, value: float) -> bool:
         """Whether a trial of this value is among the best."""
@@ -84,14 +87,19 @@ class Shelf:
         sign = 1 if self.space.direction == "maximize" else -1
         return sum(sign * k.value >= sign * value for k in kept(self.study)) < self.keep
 
-    def offer(self, run: Run, frozen: FrozenTrial) -> bool:
-        """Upload the model folder that a finished trial left, where it is among the best; else remove it."""
+    def offer(self, run: Run, frozen: FrozenTrial, *, again: bool = False) -> bool:
+        """Upload the model folder that a finished trial left, where it is among the best; else remove it.
+
+        `again` says that an earlier process may have uploaded it, and was killed before it had noted that.
+        """
         folder = store.trial_folder(self.folder, frozen.number)
         value = figures.value_of(frozen, self.study)
         history = [event["metrics"] for event in store.epochs(folder)]
         checkpoints.remove(folder)
         known = any(k.number == frozen.number for k in kept(self.study))
         if known or value is None or not history or not self.has_room(value):
+            if again and not known:
+                self.tracker.discard_models(run)
             store.remove_model(folder)
             return False
         if not (folder / "model" / "MLmodel").is_file():
@@ -112,23 +120,27 @@ class Shelf:
 
     def settle(self) -> None:
         """Remember what was uploaded, and remove the weights of trials that are no longer among the best."""
-        if self._uploaded.empty():  # looked at four times a second; the store must not be
+        if self._uploaded.empty() and self._removed.empty():  # looked at four times a second; the store must not be
             return
-        try:
+        with contextlib.suppress(Empty):
             while True:
                 new = self._uploaded.get_nowait()
                 note(self.folder, new)
                 remember(self.study, new)
                 # Only now: until then the folder is all that says there are weights.
                 store.remove_model(store.trial_folder(self.folder, new.number))
-        except Empty:
-            self.drop_fallen()
+        with contextlib.suppress(Empty):
+            while True:
+                number = self._removed.get_nowait()
+                forget(self.study, number)
+                unnote(self.folder, number)
+                self._removing.discard(number)
+        self.drop_fallen()
 
-    def drop_fallen(self) -> list[Kept]:
-        """Remove the weights of trials that are not among the best."""
+    def drop_fallen(self) -> None:
+        """Remove the weights of trials that are not among the best; they are noted until they are gone."""
         fallen = [] if self.keep is None else kept(self.study)[self.keep :]
         for each in fallen:
-            self.tracker.delete_model(each.model_id)
-            forget(self.study, each.number)
-            unnote(self.folder, each.number)
-        return fallen
+            if each.number not in self._removing:
+                self._removing.add(each.number)
+                self.tracker.delete_model(each.model_id, lambda n=each.number: self._removed.put(n))  # type: ignore[misc]

@@ -222,13 +222,29 @@ class Tracker:
 
         self._put(run, upload, f"model {name!r}")
 
-    def delete_model(self, model_id: str) -> None:
-        """Remove a logged model, its files included; one that became a registered version stays."""
+    def delete_model(self, model_id: str, on_done: Callable[[], None] = lambda: None) -> None:
+        """Remove a logged model, its files included; one that became a registered version stays.
+
+        `on_done()` is called from the outbox's thread once it is gone, or found to be registered.
+        """
 
         def remove() -> None:
             Removal(self._client, self._artifacts, model_id)()
+            on_done()
 
         self.outbox.put(model_id, remove, what="its removal")
+
+    def discard_models(self, run: Run) -> None:
+        """Remove every logged model of a run, such as one whose upload was cut off; registered ones stay."""
+
+        def remove(run_id: str) -> None:
+            found = self._client.search_logged_models(
+                [self.experiment_id], filter_string=f"source_run_id = '{run_id}'", max_results=50
+            )
+            for model in found:
+                Removal(self._client, self._artifacts, model.model_id)()
+
+        self._put(run, remove, "the removal of its models")
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait at most `timeout` seconds until all is sent; False if something is left or was given up."""
