@@ -30,6 +30,8 @@ HOMES = {
     "keras": ("search/trial/", "spaces/", "tracking/packaging.py"),
     "tensorflow": ("search/trial/",),
     "jax": ("search/trial/",),
+    "sklearn": ("spaces/datasets/", "search/evaluation.py"),
+    "matplotlib": ("tracking/figures.py", "tracking/evaluation_figures.py", "search/figures.py"),
 }
 
 
