@@ -325,6 +325,22 @@ def rollback(model: str, reason: str, home: str, storage: str, tracking_uri: str
 
 @cli.command()
 @click.argument("model")
+@_with(
+    click.option("--tolerance", type=float, help="Largest difference allowed (default: none on a like processor)."),
+    *PLACES,
+    JSON,
+)
+def reproduce(model: str, tolerance: float | None, home: str, storage: str, tracking_uri: str, as_json: bool) -> int:
+    """Train the version that MODEL (NAME@champion, NAME/3) means again, and say whether it comes out the same."""
+    from search.reproduce import reproduce as train_again
+    from search.settings import resolve
+
+    settings = _reachable(resolve(home=home, storage=storage, tracking_uri=tracking_uri))
+    return train_again(model, settings, tolerance=tolerance, as_json=as_json)
+
+
+@cli.command()
+@click.argument("model")
 @_with(*PLACES, JSON)
 def history(model: str, home: str, storage: str, tracking_uri: str, as_json: bool) -> int:
     """Show who was champion of MODEL when, by which figures, and why that changed."""

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from search.statistics import Interval, share_interval
+
 BINS = 15  # of the top probability, all of the same width
 TOP = 5
 LEAST_PROBABILITY = 1e-7  # what Keras clips at: one image that was given 0 is not an infinite loss
 CONFIDENCE = 0.95  # of the intervals
 NORMAL_QUANTILE = 1.96  # the same for a normal distribution
 SUM_TOLERANCE = 1e-3  # rows of half precision add up to 1 no more closely
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def measure(
         classes=classes,
         class_names=tuple(class_names),
         accuracy=float(right.mean()),
-        accuracy_interval=_share_interval(int(right.sum()), images),
+        accuracy_interval=share_interval(int(right.sum()), images),
         top5=float((_rank(given, true) < TOP).mean()) if classes > TOP else None,
         loss=float(losses.mean()),
         loss_interval=_mean_interval(losses),
@@ -183,13 +183,6 @@ def _bins(confidence: NDArray[Any], right: NDArray[np.bool_]) -> tuple[Bin, ...]
             )
         )
     return tuple(found)
-
-
-def _share_interval(hits: int, images: int) -> Interval:
-    from scipy.stats import binomtest
-
-    found = binomtest(hits, images).proportion_ci(CONFIDENCE, method="exact")
-    return float(found.low), float(found.high)
 
 
 def _mean_interval(values: NDArray[np.float64]) -> Interval | None:

@@ -19,6 +19,7 @@ from search.errors import OK, REFUSED, InputError
 from search.evaluation import Figures
 from search.plan import Plan, Request
 from search.plan import resume as resumed_plan
+from search.reproduce import RECIPE, RECIPE_TAG
 from search.retrain import retrain
 from search.sealed import Measured, Model
 from search.settings import Settings, masked
@@ -176,16 +177,18 @@ class Promotion:
             return
         name = trial.user_attrs["baseline"]
         self.say(f"the weights of baseline {name} were not kept; it is trained again")
+        stored = self.source.user_attrs["plan"]
+        plan = resumed_plan(stored, Request(space=stored["space"], study=self.source.study_name))
         with tempfile.TemporaryDirectory(prefix="keras-search-") as folder:
             spec = trial_spec(
-                self.plan,
+                plan,
                 self.space,
                 trial.number,
                 trial.user_attrs,
                 folder=Path(folder, "trial"),
                 data_folder=data_folder,
             )
-            yield retrain(spec, job.place(), self.plan.backend).model
+            yield retrain(spec, job.place(), plan.backend).model
 
     def _baseline(self) -> optuna.trial.FrozenTrial | None:
         """The baseline that a first champion has to beat; None where there is none, or it is the candidate itself."""
@@ -213,13 +216,13 @@ class Promotion:
 
     def _register(self, verdict: Verdict) -> Version:
         """The candidate as a version without an alias, its evaluation beside its files."""
-        self._keep_evaluation(verdict)
+        recipe = self._keep_evaluation(verdict)
         return registry.register(
             self.settings.tracking_uri,
             model_name=self.model,
             model_id=self.candidate.model_id,
             run_id=self.candidate.run_id,
-            tags=self._tags(verdict),
+            tags=self._tags(verdict) | {RECIPE_TAG: recipe},
             description=self._description(verdict),
         )
 
@@ -293,8 +296,8 @@ class Promotion:
             f"The full report is `{EVALUATION}/report.html` among the model's artifacts."
         )[:5000]
 
-    def _keep_evaluation(self, verdict: Verdict) -> None:
-        """Put report, figures, test probabilities and what it takes to train it again beside the model's files."""
+    def _keep_evaluation(self, verdict: Verdict) -> str:
+        """Put report, figures, test probabilities and the recipe beside the model's files; the recipe's digest."""
         import numpy as np
 
         from search.dossier import page
@@ -302,12 +305,13 @@ class Promotion:
         with tempfile.TemporaryDirectory(prefix="keras-search-") as folder:
             place = Path(folder)
             store.write_json(place / "figures.json", verdict.figures.to_json() | {"gate": verdict.decision.reason})
-            store.write_json(place / "spec.json", self._recipe())
+            store.write_json(place / RECIPE, self._recipe())
             np.savez_compressed(
                 place / "test.npz", probabilities=verdict.measured.probabilities, labels=verdict.measured.labels
             )
             (place / "report.html").write_text(page(self, verdict), encoding="utf-8")
             registry.add_files(self.settings.tracking_uri, self.candidate.model_id, EVALUATION, place)
+            return file_digest(place / RECIPE)
 
     def _recipe(self) -> dict[str, Any]:
         """All that training it again needs, wherever that happens."""

@@ -171,6 +171,21 @@ def add_files(uri: str, model_id: str, name: str, folder: Path) -> None:
         get_artifact_repository(logged.artifact_location, tracking_uri=uri).log_artifacts(str(folder), name)
 
 
+def read_file(uri: str, model_id: str, name: str) -> bytes | None:
+    """The content of one file of a logged model; None where it is not there. Raises TrackingError."""
+    with _told(uri), tempfile.TemporaryDirectory(prefix="keras-search-") as folder:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        logged = connect(uri).get_logged_model(model_id)
+        repository = get_artifact_repository(logged.artifact_location, tracking_uri=uri)
+        try:
+            return Path(repository.download_artifacts(name, folder)).read_bytes()
+        except Exception as error:  # each kind of artifact store has its own way to say that there is none
+            if fault_of(error) is Fault.AWAY:
+                raise
+            return None
+
+
 def promote(
     uri: str, model: str, version: str, *, expected: str | None, facts: Mapping[str, Any], tags: Mapping[str, str]
 ) -> str | None:
