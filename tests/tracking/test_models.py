@@ -49,7 +49,7 @@ def test_a_packaged_model_loads_from_either_store_by_its_id_and_as_champion(sqli
         run = begin(tracker, "s")
         model_id = upload(tracker, run, packaged)
         registry.register(uri, model_name="loaded", model_id=model_id, run_id=run.run_id, tags={}, description="")
-        registry.set_champion(uri, "loaded", "1")
+        registry.promote(uri, "loaded", "1", expected=None, facts={}, tags={})
         tracker.close(10)
         asked += [(uri, f"models:/{model_id}"), (uri, "models:/loaded@champion")]
         expected += [f"{model_id} {run.run_id}"] * 2
@@ -124,7 +124,7 @@ def test_a_model_folder_that_is_gone_is_a_failure_and_no_ready_model(tracker, tr
     assert [str(m.status) for m in found] != ["READY"]
 
 
-def test_versions_are_numbered_and_the_aliases_move(tracker, place, trial, model):
+def test_versions_are_numbered_and_named_on_their_model(tracker, place, trial, model):
     name = f"net {place.name}"
     versions = [
         registry.register(
@@ -141,10 +141,6 @@ def test_versions_are_numbered_and_the_aliases_move(tracker, place, trial, model
     assert versions[0].tags == {"search.trial.number": "3"}
     assert versions[0].run_id == trial.run_id
     assert versions[0].source == f"models:/{versions[0].model_id}"
-    moves = [registry.set_champion(place.uri, name, v) for v in ("1", "2", "2", "3")]
-    assert moves == [None, "1", None, "2"]
-    aliases = tracker._client.get_registered_model(name).aliases
-    assert {alias: str(version) for alias, version in aliases.items()} == {"champion": "3", "previous": "2"}
     logged = tracker._client.get_logged_model(versions[0].model_id)
     assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": name, "version": 1}]
 
@@ -163,9 +159,9 @@ def test_registering_what_is_not_there_or_a_champion_that_is_not_there_changes_n
     with pytest.raises(TrackingError, match="not found"):
         registry.register(place.uri, model_id="m-" + "0" * 32, **asked)
     registry.register(place.uri, model_id=upload(tracker, trial, model), **asked)
-    registry.set_champion(place.uri, name, "1")
+    registry.promote(place.uri, name, "1", expected=None, facts={}, tags={})
     with pytest.raises(TrackingError, match="not found"):
-        registry.set_champion(place.uri, name, "9")
+        registry.promote(place.uri, name, "9", expected="1", facts={}, tags={})
     assert {a: str(v) for a, v in tracker._client.get_registered_model(name).aliases.items()} == {"champion": "1"}
 
 
