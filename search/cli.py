@@ -252,6 +252,31 @@ def best(study: str, top: int, home: str, storage: str, tracking_uri: str, as_js
 
 
 @cli.command()
+@click.argument("references", nargs=-1, metavar="A B ...")
+@_with(
+    click.option("--all", "everything", is_flag=True, help="Every hyperparameter, also those that are the same."),
+    click.option("--curves", metavar="FILE", help="Draw their learning curves over each other: .png or .html."),
+    *PLACES,
+    JSON,
+)
+def compare(
+    references: tuple[str, ...],
+    everything: bool,
+    curves: str | None,
+    home: str,
+    storage: str,
+    tracking_uri: str,
+    as_json: bool,
+) -> int:
+    """Show what differs between studies (STUDY, STUDY:*), trials (STUDY:3) and versions (NAME@champion, NAME/3)."""
+    from search.compare import compare as compare_things
+    from search.settings import resolve
+
+    settings = resolve(home=home, storage=storage, tracking_uri=tracking_uri)
+    return compare_things(references, settings, everything=everything, curves=curves, as_json=as_json)
+
+
+@cli.command()
 @click.argument("study")
 @_with(
     click.option("--trial", type=int, help="This trial instead of the best."),
