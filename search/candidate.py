@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search import figures, links, weights
 from search.errors import InputError
-from search.repeats import REPEAT_OF
+from search.repeats import REPEAT_OF, REPEAT_TRIAL
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ def choose(study: optuna.Study, number: int | None, metric: str) -> Candidate:
         return _candidate(study, found[0], "named by --trial")
     if not leading:
         raise InputError(f"study {name!r} has no complete trial; go on: python -m search resume {name}")
+    if study.user_attrs["plan"].get("merged"):
+        return _of_all_data(study, leading)
     if REPEAT_OF not in leading[0].user_attrs:
         return _candidate(study, leading[0], f"the best of {len(leading)} complete trials by {metric}")
     return _repeated(study, leading, metric)
@@ -78,6 +80,16 @@ def _repeated(study: optuna.Study, leading: list[FrozenTrial], metric: str) -> C
         "best validation value"
     )
     return _candidate(study, kept[0], why)
+
+
+def _of_all_data(study: optuna.Study, leading: list[FrozenTrial]) -> Candidate:
+    """There is no validation figure to choose by: the first seed of what was best before."""
+    first = study.user_attrs["plan"]["repeats"][0]["trial"]
+    mine = [t for t in leading if t.user_attrs[REPEAT_TRIAL] == first] or leading
+    chosen = min(mine, key=lambda t: t.number)
+    return _candidate(
+        study, chosen, f"the first seed of trial {first}'s configuration, on training and validation data"
+    )
 
 
 def _candidate(study: optuna.Study, trial: FrozenTrial, why: str) -> Candidate:

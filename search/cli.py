@@ -303,6 +303,7 @@ def promote(home: str, storage: str, tracking_uri: str, as_json: bool, **asked: 
     click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Trainings of each."),
     click.option("--epochs", type=click.IntRange(min=1), help="Most epochs (default: as in the study)."),
     click.option("--full", is_flag=True, help="All images and all the space's epochs."),
+    click.option("--all-data", is_flag=True, help="On training and validation data, for as long as the best took."),
     click.option("--name", help="Of the study of repeats (default: STUDY-repeat)."),
     *SLOTS,
     OFFLINE,
@@ -315,6 +316,7 @@ def repeat(
     seeds: int,
     epochs: int | None,
     full: bool,
+    all_data: bool,
     name: str | None,
     home: str,
     storage: str,
@@ -332,7 +334,7 @@ def repeat(
     from search.repeat import Wanted
     from search.repeat import repeat as repeat_study
 
-    wanted = Wanted(study, top, seeds, epochs, full, name)
+    wanted = Wanted(study, top, seeds, epochs, full, all_data, name)
     return repeat_study(wanted, Request(space="", **asked), settings, offline=offline, as_json=as_json)
 
 

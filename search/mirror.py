@@ -244,10 +244,11 @@ class Mirror:
 
     def _images(self) -> dict[str, int]:
         """How many images a trial trains and validates on."""
-        return {
-            "train_images": self.plan.train_limit or self.data.fitting_size,
-            "validation_images": self.plan.validation_limit or self.data.validation_size,
-        }
+        train = self.plan.train_limit or self.data.fitting_size
+        validation = self.plan.validation_limit or self.data.validation_size
+        if self.plan.merged:
+            train, validation = train + validation, 0
+        return {"train_images": train, "validation_images": validation}
 
     def _dataset_info(self) -> DatasetInfo:
         data = self.data

@@ -54,7 +54,11 @@ IDENTITY = (
     "max_params",
     "full",
     "repeats",
+    "merged",
 )
+
+
+OLDER = {"repeats": [], "merged": False}  # what a study of an older program did not say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +130,7 @@ class Plan:
     cuts: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     repeats: tuple[dict[str, Any], ...] = ()  # the configurations to train again, as search.repeats has them
+    merged: bool = False  # trains on training and validation data together
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, stored with the study."""
@@ -357,7 +362,7 @@ def check_identity(plan: Plan, stored: Mapping[str, Any]) -> None:
     """Raises InputError where `plan` would change what makes the stored study the study it is."""
     problems = []
     for name, value in plan.identity().items():
-        before = stored.get(name, [] if name == "repeats" else None)  # an older program knew no repeats
+        before = stored.get(name, OLDER.get(name))
         if json.loads(json.dumps(value)) != before:
             problems.append(
                 f"study {plan.study!r} was made with {name}={_show(before)}, not {_show(value)}; a study's {name} "

@@ -23,8 +23,8 @@ from search.reproduce import RECIPE, RECIPE_TAG
 from search.retrain import retrain
 from search.sealed import Measured, Model
 from search.settings import Settings, masked
-from search.specs import trial_spec
-from spaces import Space, find
+from search.specs import space_of, trial_spec
+from spaces import Space
 from spaces._hp import show
 from spaces.datasets import DataSpec, describe, prepare
 from tracking import openings, registry
@@ -67,7 +67,7 @@ class Promotion:
         self.asked, self.settings, self.say = asked, settings, say
         self.study: optuna.Study = report.load(asked.study, settings)
         stored = self.study.user_attrs["plan"]
-        self.space: Space = find(stored["space"])
+        self.space: Space = space_of(stored)
         self.plan: Plan = resumed_plan(stored, Request(space=stored["space"], study=asked.study))
         self.data: DataSpec = describe(self.space.dataset)
         self.model = asked.model or self.space.name

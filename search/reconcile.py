@@ -26,9 +26,10 @@ from search.plan import Plan, Request
 from search.plan import resume as resumed_plan
 from search.restore import Remains
 from search.settings import Settings
+from search.specs import space_of
 from search.trial import checkpoints
 from search.trial.schedule import best_epoch
-from spaces import Space, find
+from spaces import Space
 from spaces.errors import DatasetError, SpaceError
 from tracking import audit, removal
 from tracking.audit import Found
@@ -87,7 +88,7 @@ def mend(name: str, settings: Settings, say: Callable[[str], None]) -> Mender:
         study, fixed = _study(name, settings, known)
         with leased(study, say):
             plan = resumed_plan(study.user_attrs["plan"], Request(space="", study=name))
-            space = find(plan.space)
+            space = space_of(plan.to_json())
             tracker = Tracker(settings.tracking_uri, space.name, settings.artifacts)
             try:
                 mender = Mender(study, plan, space, folder, tracker, say)

@@ -10,7 +10,7 @@ from search.plan import SPACE_IN_NAME, Request
 from search.plan import resume as resumed_plan
 from search.repeats import Repeated
 from search.settings import Settings
-from spaces import find
+from search.specs import space_of
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Wanted:
     seeds: int
     epochs: int | None
     full: bool
+    all_data: bool
     name: str | None
 
 
@@ -34,18 +35,18 @@ def repeat(wanted: Wanted, asked: Request, settings: Settings, *, offline: bool,
 
     study = report.load(wanted.study, settings)
     stored = study.user_attrs["plan"]
-    name = wanted.name or f"{wanted.study}{repeats.SUFFIX}"
+    name = wanted.name or f"{wanted.study}{repeats.SUFFIX}{'-all' if wanted.all_data else ''}"
     if not SPACE_IN_NAME.fullmatch(name):
         raise InputError(f"--name {name}: use letters, digits, dots, dashes and underscores, at most 100")
     if stored.get("repeats"):
         raise InputError(f"study {wanted.study!r} is one of repeats; repeat {stored['repeats'][0]['study']!r} instead")
-    space = find(stored["space"])
+    space = space_of(stored)
     epochs = wanted.epochs or (space.epochs if wanted.full else None)
-    chosen = repeats.sources(study, wanted.top, epochs=epochs)
+    chosen = repeats.sources(study, wanted.top, epochs=epochs, to_best=wanted.all_data)
     plan = resumed_plan(stored, replace(asked, space=stored["space"], study=wanted.study, trials=None))
     if wanted.full:
         plan = replace(plan, train_limit=None, validation_limit=None, full=True, cuts=())
-    plan = repeats.planned(plan, name, chosen, wanted.seeds)
+    plan = replace(repeats.planned(plan, name, chosen, wanted.seeds), merged=wanted.all_data)
     if name in report.names(settings):
         before = report.load(name, settings).user_attrs["plan"]
         repeats.check_same(before, chosen, name)
@@ -53,11 +54,25 @@ def repeat(wanted: Wanted, asked: Request, settings: Settings, *, offline: bool,
     ended = run(plan, settings, quiet=as_json, offline=offline)
     found = repeats.measured(report.load(name, settings))
     if as_json:
-        told = [asdict(r) for r in found]
-        report.emit({"study": name, "of": wanted.study, "metric": space.metric, "repeats": told, **_ended(ended)})
+        told = [] if wanted.all_data else [asdict(r) for r in found]
+        report.emit(
+            {
+                "study": name,
+                "of": wanted.study,
+                "metric": space_of(plan.to_json()).metric,
+                "repeats": told,
+                **_ended(ended),
+            }
+        )
         return ended.exit_code
     report.outcome(ended, settings, False)
-    _print(found, space.metric)
+    if wanted.all_data:
+        print(
+            "\ntrained on training and validation data together: nothing is left to validate on; what promote measures "
+            "on the test split is the first figure that counts"
+        )
+    else:
+        _print(found, space.metric)
     return ended.exit_code
 
 

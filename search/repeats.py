@@ -19,7 +19,7 @@ from search.engines import optuna as engine
 from search.errors import InputError
 from search.plan import Plan
 from search.statistics import Interval, mean_interval
-from spaces import Space, find
+from spaces import Space
 
 SUFFIX = "-repeat"
 REPEAT_OF, REPEAT_TRIAL, REPEAT_INDEX = "repeat.of", "repeat.trial", "repeat.index"
@@ -53,16 +53,24 @@ class Repeated:
     flattery: float
 
 
-def sources(study: optuna.Study, top: int, *, epochs: int | None) -> list[Source]:
+def sources(study: optuna.Study, top: int, *, epochs: int | None, to_best: bool = False) -> list[Source]:
     """The `top` best complete trials of a study; searched ones train for `epochs` where that is given.
 
+    `to_best` trains each for as many epochs as its best took: without validation data no best epoch can be found.
     Raises InputError where there are none.
     """
     leading = figures.ranked(study)[:top]
     if not leading:
         name = study.study_name
         raise InputError(f"study {name!r} has no complete trial to repeat; go on: python -m search resume {name}")
-    return [_source(study, trial, epochs) for trial in leading]
+    found = [_source(study, trial, epochs) for trial in leading]
+    return [replace(s, epochs=_best(t, study)) for s, t in zip(found, leading, strict=True)] if to_best else found
+
+
+def _best(trial: FrozenTrial, study: optuna.Study) -> int:
+    """How many epochs the best of a trial took."""
+    sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
+    return min(trial.intermediate_values, key=lambda step: (-sign * trial.intermediate_values[step], step))
 
 
 def _source(study: optuna.Study, trial: FrozenTrial, epochs: int | None) -> Source:
@@ -142,8 +150,3 @@ def check_same(stored: Mapping[str, Any], repeated: Sequence[Source], name: str)
     if before != [(s.study, s.trial, s.epochs) for s in repeated]:
         told = ", ".join(f"{trial} of {study} for {epochs} epochs" for study, trial, epochs in before) or "none"
         raise InputError(f"study {name!r} repeats trials {told}; name another with --study")
-
-
-def metric_of(study: optuna.Study) -> str:
-    """The objective of a study's space."""
-    return find(study.user_attrs["plan"]["space"]).metric

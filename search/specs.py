@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from search.plan import Plan
 from search.trial.spec import TrialSpec
-from spaces import Space
+from spaces import Space, find
 
 DATA_SEED = 0  # the split is the dataset's, the same for every study, so that studies can be compared
 
@@ -47,4 +48,12 @@ def trial_spec(
         folder=str(folder),
         recorded=recorded,
         rungs=rungs,
+        merged=plan.merged,
     )
+
+
+def space_of(plan: Mapping[str, Any]) -> Space:
+    """The space of a stored plan, with the objective that its trials really have. Raises SpaceError."""
+    found = find(plan["space"])
+    # Without validation images there are no validation metrics.
+    return replace(found, metric=found.metric.removeprefix("val_")) if plan.get("merged") else found

@@ -32,11 +32,11 @@ from search.lease import Lease, leased, owned
 from search.mirror import IDENTITY, MIRRORED, REASON, Mirror
 from search.plan import Plan, check_identity, describe_plan
 from search.settings import Settings
-from search.specs import trial_spec
+from search.specs import space_of, trial_spec
 from search.trial.schedule import best_epoch
 from search.trial.spec import TrialSpec
 from search.weights import Shelf
-from spaces import Baseline, Space, find
+from spaces import Baseline, Space
 from spaces._find import line_of
 from spaces.datasets import DataSpec, describe, prepare
 from tracking.provenance import collect
@@ -93,7 +93,7 @@ def run(plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = 
     `offline` takes an MLflow that is away for granted. Raises SearchError, SpaceError or TrackingError with one line
     for people.
     """
-    space = find(plan.space)
+    space = space_of(plan.to_json())
     progress = Progress(
         plan.study,
         space.columns,

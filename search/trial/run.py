@@ -7,6 +7,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from search.trial import checkpoints
 from search.trial.checkpoints import Unusable
 from search.trial.control import Control, Stopped
@@ -14,7 +16,7 @@ from search.trial.memory import Peak, chain, is_out_of_memory
 from search.trial.meter import Meter
 from search.trial.schedule import best_epoch, stops_early
 from spaces import find
-from spaces.datasets import describe, load
+from spaces.datasets import TrainingData, describe, load, merged
 
 EXAMPLES = 4
 
@@ -66,6 +68,8 @@ def _attempt(control: Control, meter: Meter) -> dict[str, Any]:
         train_limit=spec.train_limit,
         validation_limit=spec.validation_limit,
     )
+    if spec.merged:
+        arrays = merged(arrays)
     control.enter("building")
     training = Training(space, spec, data, arrays)
     notes = _restored(training, control)
@@ -93,8 +97,13 @@ def _attempt(control: Control, meter: Meter) -> dict[str, Any]:
     }
     if control.ask({"event": "trained", **done}).get("package"):
         control.enter("packaging")
-        done["model"] = _package(training, control, arrays.validation_arrays()[0][:EXAMPLES])
+        done["model"] = _package(training, control, np.asarray(arrays.x[_shown(arrays)]))
     return {"event": "done", **done}
+
+
+def _shown(arrays: TrainingData) -> Any:
+    """Indices of the images that show how the model is fed: of the validation part, where there is one."""
+    return (arrays.validation if len(arrays.validation) else arrays.train)[:EXAMPLES]
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

@@ -26,11 +26,15 @@ def learning_rate(recipe: Recipe, epoch: int, epochs: int, milestones: Sequence[
 
 
 def _plateaus(history: History) -> int:
-    """How often val_loss went PLATEAU_PATIENCE epochs without a new best (the count starts anew each time)."""
+    """How often the loss went PLATEAU_PATIENCE epochs without a new best (the count starts anew each time).
+
+    Of validation, or, where all images are trained on, of training.
+    """
     best, waited, plateaus = math.inf, 0, 0
     for record in history:
-        if record["val_loss"] < best:
-            best, waited = record["val_loss"], 0
+        loss = record.get("val_loss", record["loss"])
+        if loss < best:
+            best, waited = loss, 0
         else:
             waited += 1
         if waited >= PLATEAU_PATIENCE:

@@ -16,7 +16,8 @@ class TrialSpec:
     `patience` None means the recipe's, 0 means never stop early. `folder` is the trial's own, where the
     checkpoints and the finished model stand; `recorded` is how many of its epochs the coordinator has on disk. `seed`
     fixes weights, sample order, dropout and augmentation. `rungs` are epochs trained at which a checkpoint is always
-    written. `pruned_at` says that it was pruned after so many epochs, and was killed before that was told.
+    written. `pruned_at` says that it was pruned after so many epochs, and was killed before that was told. `merged`
+    trains on training and validation data together, so that there is nothing to validate on.
     """
 
     study: str
@@ -40,6 +41,7 @@ class TrialSpec:
     recorded: int = 0
     rungs: tuple[int, ...] = ()
     pruned_at: int | None = None
+    merged: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""

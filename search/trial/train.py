@@ -76,10 +76,7 @@ class Training:
         record = {name: _plain(values[-1]) for name, values in fitted.items()}
         if not math.isfinite(record.get("loss", math.nan)):
             raise NotANumber(f"the loss of epoch {number} is {record.get('loss', math.nan)}")
-        measured = self.model.evaluate(
-            *self._validation, batch_size=self._validation_batch, verbose=0, return_dict=True, callbacks=pulse
-        )
-        record |= {f"val_{name}": _plain(value) for name, value in measured.items()}
+        record |= self._validated(pulse)
         record |= {
             "learning_rate": rate,
             "seconds": time.perf_counter() - started,
@@ -89,6 +86,15 @@ class Training:
         if best_epoch(self.history, self.spec.metric, self.spec.direction) == number:
             self.best = [np.array(weight) for weight in self.network.get_weights()]
         return record
+
+    def _validated(self, pulse: list[Any]) -> dict[str, float]:
+        """What validation says; nothing where all images are trained on."""
+        if not len(self._validation[1]):
+            return {}
+        measured = self.model.evaluate(
+            *self._validation, batch_size=self._validation_batch, verbose=0, return_dict=True, callbacks=pulse
+        )
+        return {f"val_{name}": _plain(value) for name, value in measured.items()}
 
     def best_network(self) -> Any:
         """The network with the weights of its best epoch."""
@@ -220,5 +226,7 @@ def _jit() -> Any:
 
 def _even_batch(count: int) -> int:
     """The largest batch up to VALIDATION_BATCH that divides `count`; the limit itself where that would be small."""
+    if not count:
+        return VALIDATION_BATCH
     divisor = max(d for d in range(1, min(count, VALIDATION_BATCH) + 1) if count % d == 0)
     return divisor if divisor * 4 >= min(count, VALIDATION_BATCH) else min(count, VALIDATION_BATCH)

@@ -11,9 +11,10 @@ from spaces.datasets._catalogue import describe as describe
 from spaces.datasets._catalogue import names as names
 from spaces.datasets._open import TrainingData as TrainingData
 from spaces.datasets._open import load as load
+from spaces.datasets._open import merged as merged
 from spaces.datasets._open import open_test as open_test
 from spaces.datasets._prepare import prepare as prepare
 from spaces.datasets._prepare import verify as verify
 from spaces.datasets._spec import DataSpec as DataSpec
 
-__all__ = ["DataSpec", "TrainingData", "describe", "load", "names", "open_test", "prepare", "verify"]
+__all__ = ["DataSpec", "TrainingData", "describe", "load", "merged", "names", "open_test", "prepare", "verify"]

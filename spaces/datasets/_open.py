@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -76,6 +76,13 @@ def load(
     for index in (train, validation):
         digest.update(f" {len(index)} ".encode() + index.astype("<i8").tobytes())
     return TrainingData(x=x, y=y, train=train, validation=validation, digest=digest.hexdigest())
+
+
+def merged(arrays: TrainingData) -> TrainingData:
+    """The same images, all of them to train on and none to validate on."""
+    together = np.sort(np.concatenate([arrays.train, arrays.validation]))
+    digest = hashlib.sha256(f"merged {arrays.digest}".encode()).hexdigest()
+    return replace(arrays, train=together, validation=arrays.validation[:0], digest=digest)
 
 
 def open_test(name: str, folder: Path, *, purpose: str, log: Path) -> tuple[Array, Array]:

@@ -134,6 +134,21 @@ def test_the_whole_life_of_a_champion(place):
     assert len(log) == 3, "one line a model that was measured"
 
 
+def test_training_on_all_data_leaves_nothing_to_validate_on_and_can_be_promoted(place):
+    made = place("repeat", "weak", "--top", "1", "--seeds", "1", "--all-data", "--json")
+    assert made["study"] == "weak-repeat-all"
+    assert made["metric"] == "accuracy"
+    (epoch,) = place("show", "weak-repeat-all", "--trial", "0", "--json")["history"]
+    assert "loss" in epoch
+    assert not [name for name in epoch if name.startswith("val_")]
+    (trial,) = place("show", "weak-repeat-all", "--json")
+    run = place.client.get_run(trial["run_id"])
+    assert (run.data.params["train_images"], run.data.params["validation_images"]) == ("1438", "0")
+    promoted = place("promote", "weak-repeat-all", "--model", "all", "--json")
+    assert "first seed" in promoted["chosen"]
+    assert place("reconcile", "weak-repeat-all") == "weak-repeat-all: 0 mended\n"
+
+
 def test_what_cannot_be_promoted_is_one_line(place):
     for arguments, words in (
         (("promote", "stong"), "Did you mean 'strong'?"),
