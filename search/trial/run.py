@@ -14,7 +14,7 @@ from search.trial.memory import Peak, chain, is_out_of_memory
 from search.trial.meter import Meter
 from search.trial.schedule import best_epoch, stops_early
 from spaces import find
-from spaces.datasets import describe, load
+from spaces.datasets import DataSpec, describe, load
 
 EXAMPLES = 4
 
@@ -93,7 +93,7 @@ def _attempt(control: Control, meter: Meter) -> dict[str, Any]:
     }
     if control.ask({"event": "trained", **done}).get("package"):
         control.enter("packaging")
-        done["model"] = _package(training, control, arrays.validation_arrays()[0][:EXAMPLES])
+        done["model"] = _package(training, control, data, arrays.validation_arrays()[0][:EXAMPLES])
     return {"event": "done", **done}
 
 
@@ -154,7 +154,9 @@ def _epochs(training: Any, control: Control, meter: Meter) -> str:
     return "all"
 
 
-def _package(training: Any, control: Control, example: Any) -> str:
+def _package(training: Any, control: Control, data: DataSpec, example: Any) -> str:
+    import keras
+
     from tracking import packaging
 
     spec = control.spec
@@ -165,7 +167,14 @@ def _package(training: Any, control: Control, example: Any) -> str:
         example=example,
         requirements=packaging.environment_versions(),
         config=spec.config,
-        metadata={"study": spec.study, "trial": spec.number, "config.hash": spec.config_hash},
+        metadata={
+            "study": spec.study,
+            "trial": spec.number,
+            "config.hash": spec.config_hash,
+            "backend": keras.backend.backend(),
+            "dataset": data.name,
+            "class_names": list(data.class_names),
+        },
     )
     return str(folder)
 
