@@ -30,6 +30,8 @@ HOMES = {
     "keras": ("search/trial/", "spaces/", "tracking/packaging.py"),
     "tensorflow": ("search/trial/",),
     "jax": ("search/trial/",),
+    "onnxruntime": ("search/trial/",),
+    "PIL": ("search/images.py", "spaces/datasets/"),
 }
 
 
@@ -72,7 +74,10 @@ def test_only_the_datasets_themselves_name_the_test_split():
     assert users == []
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["spaces"], ["plan", "cnn_digits"]])
+CHEAP = ("--help", "run --help", "predict --help", "serve --help", "export --help", "spaces", "plan cnn_digits")
+
+
+@pytest.mark.parametrize("arguments", [line.split() for line in CHEAP])
 def test_cheap_commands_import_nothing_heavy(arguments, tmp_path):
     code = (
         "import sys; from search.cli import cli; cli.main(sys.argv[1:], standalone_mode=False);"

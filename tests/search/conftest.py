@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import environment
+from support import apart, champion, environment
 
 FEW = ("filters=8,16", "conv_layers=1", "--keep", "2", "--max-params", "12000", "--trials", "6", "--epochs", "3")
 SLOW = ("filters=32", "conv_layers=2", "batch_size=16", "--epochs", "60", "--pruner", "none", "--trials", "3")
@@ -58,7 +59,8 @@ from tracking import packaging
 folder, metadata = Path(sys.argv[1]), json.loads(sys.argv[2])
 keras.utils.set_random_seed(1)
 network = keras.Sequential([
-    keras.Input((8, 8, metadata.pop("channels")), dtype="uint8"), keras.layers.Normalization(mean=120.0, variance=4000.0),
+    keras.Input((8, 8, metadata.pop("channels")), dtype="uint8"),
+    keras.layers.Normalization(mean=120.0, variance=4000.0),
     keras.layers.Conv2D(6, 3, padding="same", activation="relu"), keras.layers.BatchNormalization(),
     keras.layers.Dropout(0.5), keras.layers.MaxPooling2D(), keras.layers.Flatten(),
     keras.layers.Dense(10, activation="softmax", dtype="float32"),
@@ -90,6 +92,11 @@ class Registry:
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     import numpy as np
 
+    from tracking import quiet
+
+    quiet.prepare()
+    import mlflow.models  # noqa: F401  # once, before commands are forked off
+
     folder = tmp_path_factory.mktemp("registry")
     uri = f"sqlite:///{folder / 'home' / 'mlflow.db'}"
     noted = {"dataset": "cifar10", "class_names": CLASS_NAMES}
@@ -108,26 +115,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        ids[name] = champion(uri, folder / "home", folder / name / "model", name)
+        ids[name] = apart(partial(champion, uri, folder / "home", folder / name / "model", name))
     with np.load(folder / "net" / "expected.npz") as expected:
         files = next(p.parent for p in (folder / "home" / "artifacts").rglob("MLmodel") if ids["net"] in p.parts)
         return Registry(folder / "home", uri, files, expected["images"], expected["probabilities"])
-
-
-def champion(uri: str, home: Path, folder: Path, name: str) -> str:
-    """Upload a packaged model, register it and make it champion, as a search and a promotion do; its model id."""
-    from support import begin
-
-    from tracking import client, registry
-    from tracking.runs import Tracker
-
-    tracker = Tracker(uri, "an experiment", home / "artifacts")
-    run, uploaded = begin(tracker, name), []
-    tracker.upload_model(run, folder, name="model", step=0, metrics={}, params={}, on_done=uploaded.append)
-    assert tracker.flush(60), tracker.outbox.failures
-    tracker.close(10)
-    made = registry.register(
-        uri, model_name=name, model_id=uploaded[0], run_id=run.run_id, tags={}, description="for a test"
-    )
-    client.connect(uri).set_registered_model_alias(name, "champion", made.version)
-    return uploaded[0]

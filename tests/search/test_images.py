@@ -46,13 +46,13 @@ def test_an_image_of_the_models_size_keeps_its_pixels(tmp_path, form):
     )
 
 
-@pytest.mark.parametrize(
-    ("mode", "form"),
-    [
-        ("P", "GIF"), ("P", "PNG"), ("RGBA", "PNG"), ("RGBA", "WEBP"), ("RGB", "AVIF"), ("RGBA", "ICO"),
-        ("RGB", "JPEG"), ("RGB", "JPEG2000"), ("CMYK", "JPEG"), ("CMYK", "TIFF"), ("YCbCr", "TIFF"), ("PA", "TIFF"), ("RGBX", "TIFF"),
-    ],
-)  # fmt: skip
+MODES = [
+    ("P", "GIF"), ("P", "PNG"), ("RGBA", "PNG"), ("RGBA", "WEBP"), ("RGB", "AVIF"), ("RGBA", "ICO"), ("RGB", "JPEG"),
+    ("RGB", "JPEG2000"), ("CMYK", "JPEG"), ("CMYK", "TIFF"), ("YCbCr", "TIFF"), ("PA", "TIFF"), ("RGBX", "TIFF"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("mode", "form"), MODES)
 def test_every_colour_mode_gives_the_same_colour_and_its_grey(tmp_path, mode, form):
     plain = Image.new("RGB", (37, 23), ORANGE)
     path = saved(tmp_path / "image", (plain.quantize() if mode == "PA" else plain.convert("RGBA")).convert(mode), form)
