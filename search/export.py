@@ -34,8 +34,11 @@ def export(reference: str, form: str, to: str, settings: Settings, *, force: boo
     model = registered.bring(reference, settings)
     # TensorFlow alone writes these two; a network's weights are the same under each backend.
     writer = model.backend if form == "keras" else "tensorflow"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise InputError(f"--to {images.shown(target)}: cannot be written ({error.strerror})") from None
     try:
         made = aside / f"model{SUFFIXES[form]}"
         compared = _write(model, form, writer, made, aside)
@@ -81,12 +84,11 @@ def _check(target: Path, form: str, force: bool) -> None:
 def _write(model: Registered, form: str, writer: str, made: Path, aside: Path) -> dict[str, float]:
     """Write and compare; how far it is off and over how many images. Raises SearchError where that is too far."""
     probes, expected = aside / "images.npy", aside / "expected.npy"
-    pixels = _probes(model)
-    np.save(probes, pixels)
+    np.save(probes, _probes(model))
     asked = {"model": str(model.folder), "images": str(probes)}
     job.run(
         "search.trial.predict",
-        {**asked, "count": len(pixels), "out": str(expected)},
+        {**asked, "out": str(expected)},
         backend=model.backend,
         gpu=False,
     )

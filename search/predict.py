@@ -58,8 +58,11 @@ def predict(
     _check(model, names, weights, as_json, as_csv)
     source = _pretrained(model, weights) if model.startswith(pretrained.PREFIX) else _registered(model, settings)
     with tempfile.TemporaryDirectory(prefix="keras-search-") as folder:
-        paths, skipped = _read(names, source.shape, Path(folder, "images.npy"))
-        found = _probabilities(source, Path(folder), len(paths))
+        try:
+            paths, skipped = _read(names, source.shape, Path(folder, "images.npy"))
+        except OSError as error:
+            raise SearchError(f"{folder}: {error.strerror}; set TMPDIR to a folder with room for the images") from None
+        found = _probabilities(source, Path(folder))
     guesses = [_best(row, source.class_names, top) for row in found]
     if as_json:
         _print_json(source, paths, guesses, skipped)
@@ -116,28 +119,33 @@ def _pretrained(reference: str, weights: str | None) -> Source:
 
 def _read(names: Sequence[str], shape: tuple[int, int, int], target: Path) -> tuple[list[Path], list[images.Skipped]]:
     """Read the images into the file `target`, one after the other; those that were read, and those that were not."""
-    found = list(images.files(names))
-    pixels = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=(max(len(found), 1), *shape))
     paths: list[Path] = []
     skipped: list[images.Skipped] = []
-    for each in found:
-        try:
-            if isinstance(each, images.Skipped):
-                raise images.Unreadable(each.reason)
-            pixels[len(paths)] = images.read(each, shape)
+    header = {"descr": "|u1", "fortran_order": False}
+    # Written, not mapped: where the disk is full, writing says so, and a map ends the process.
+    with target.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header | {"shape": (0, *shape)})
+        for each in images.files(names):
+            try:
+                if isinstance(each, images.Skipped):
+                    raise images.Unreadable(each.reason)
+                pixels = images.read(each, shape)
+            except images.Unreadable as error:
+                path = each.path if isinstance(each, images.Skipped) else each
+                skipped.append(images.Skipped(path, str(error)))
+                print(f"skipped: {images.shown(path)}: {images.shown(str(error))}", file=sys.stderr)
+                continue
+            file.write(pixels.tobytes())
             paths.append(each)
-        except images.Unreadable as error:
-            path = each.path if isinstance(each, images.Skipped) else each
-            skipped.append(images.Skipped(path, str(error)))
-            print(f"skipped: {images.shown(path)}: {images.shown(str(error))}", file=sys.stderr)
-    pixels.flush()
+        file.seek(0)  # NumPy leaves room in a header for the first number to grow
+        np.lib.format.write_array_header_1_0(file, header | {"shape": (len(paths), *shape)})
     if not paths:
         raise SearchError("no image among what was given; nothing to predict")
     return paths, skipped
 
 
-def _probabilities(source: Source, folder: Path, count: int) -> npt.NDArray[np.float32]:
-    order = {"images": str(folder / "images.npy"), "count": count, "out": str(folder / "out.npy")}
+def _probabilities(source: Source, folder: Path) -> npt.NDArray[np.float32]:
+    order = {"images": str(folder / "images.npy"), "out": str(folder / "out.npy")}
     job.run("search.trial.predict", {**order, **source.order}, backend=source.backend)
     found: npt.NDArray[np.float32] = np.load(folder / "out.npy")
     return found

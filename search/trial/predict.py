@@ -12,12 +12,12 @@ from search.trial import served
 
 
 def main(asked: str, answer: str) -> None:
-    """Write the probabilities of the first `count` of the order's `images` (a .npy of uint8) to its `out` (a .npy).
+    """Write the probabilities of the order's `images` (a .npy of uint8, raw) to its `out` (a .npy).
 
     The order says whose: `model`, a model folder, or `network` of keras.applications with the file of its `weights`.
     """
     order = json.loads(Path(asked).read_text())
-    images = np.load(order["images"], mmap_mode="r")[: order["count"]]
+    images = np.load(order["images"], mmap_mode="r")
     if "network" in order:
         from search.trial import pretrained
 

@@ -56,19 +56,19 @@ import keras
 import numpy as np
 from tracking import packaging
 
-folder, metadata = Path(sys.argv[1]), json.loads(sys.argv[2])
-keras.utils.set_random_seed(1)
-network = keras.Sequential([
-    keras.Input((8, 8, metadata.pop("channels")), dtype="uint8"),
-    keras.layers.Normalization(mean=120.0, variance=4000.0),
-    keras.layers.Conv2D(6, 3, padding="same", activation="relu"), keras.layers.BatchNormalization(),
-    keras.layers.Dropout(0.5), keras.layers.MaxPooling2D(), keras.layers.Flatten(),
-    keras.layers.Dense(10, activation="softmax", dtype="float32"),
-])
-images = np.random.default_rng(0).integers(0, 256, (4, *network.input_shape[1:])).astype(np.uint8)
-packaging.save(network, folder, example=images, requirements=packaging.environment_versions(), config={},
-               metadata=metadata)
-np.savez(folder.parent / "expected.npz", images=images, probabilities=network.predict(images, verbose=0))
+for folder, metadata in json.loads(sys.argv[1]):
+    keras.utils.set_random_seed(1)
+    network = keras.Sequential([
+        keras.Input((8, 8, metadata.pop("channels")), dtype="uint8"),
+        keras.layers.Normalization(mean=120.0, variance=4000.0),
+        keras.layers.Conv2D(6, 3, padding="same", activation="relu"), keras.layers.BatchNormalization(),
+        keras.layers.Dropout(0.5), keras.layers.MaxPooling2D(), keras.layers.Flatten(),
+        keras.layers.Dense(10, activation="softmax", dtype="float32"),
+    ])
+    images = np.random.default_rng(0).integers(0, 256, (4, *network.input_shape[1:])).astype(np.uint8)
+    packaging.save(network, Path(folder), example=images, requirements=packaging.environment_versions(), config={},
+                   metadata=metadata)
+    np.savez(Path(folder).parent / "expected.npz", images=images, probabilities=network.predict(images, verbose=0))
 """
 CLASS_NAMES = ("plane", "[bold]car", "bird", "cat", "deer", "dog", "frog", "a horse", "ship, big", "lorry")
 
@@ -100,22 +100,23 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     folder = tmp_path_factory.mktemp("registry")
     uri = f"sqlite:///{folder / 'home' / 'mlflow.db'}"
     noted = {"dataset": "cifar10", "class_names": CLASS_NAMES}
-    made = {
-        "net": ("tensorflow", {"channels": 3, "backend": "tensorflow", **noted}),
-        "jax-net": ("jax", {"channels": 3, "backend": "jax", **noted}),
-        "old": ("tensorflow", {"channels": 1}),
+    made: dict[str, dict[str, dict[str, Any]]] = {
+        "tensorflow": {"net": {"channels": 3, "backend": "tensorflow", **noted}, "old": {"channels": 1}},
+        "jax": {"jax-net": {"channels": 3, "backend": "jax", **noted}},
     }
     ids = {}
-    for name, (backend, metadata) in made.items():
+    for backend, models in made.items():
+        asked = [(str(folder / name / "model"), metadata) for name, metadata in models.items()]
         done = subprocess.run(
-            [sys.executable, "-c", PACKAGE, str(folder / name / "model"), json.dumps(metadata)],
+            [sys.executable, "-c", PACKAGE, json.dumps(asked)],
             env=environment(folder / "home", KERAS_BACKEND=backend, JAX_PLATFORMS="cpu"),
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        ids[name] = apart(partial(champion, uri, folder / "home", folder / name / "model", name))
+        for name in models:
+            ids[name] = apart(partial(champion, uri, folder / "home", folder / name / "model", name))
     with np.load(folder / "net" / "expected.npz") as expected:
         files = next(p.parent for p in (folder / "home" / "artifacts").rglob("MLmodel") if ids["net"] in p.parts)
         return Registry(folder / "home", uri, files, expected["images"], expected["probabilities"])

@@ -177,7 +177,7 @@ network.save(sys.argv[1])
 
 def test_a_model_that_carries_code_of_its_own_is_not_loaded(tmp_path):
     (tmp_path / "model" / "data").mkdir(parents=True)
-    order = {"model": str(tmp_path / "model"), "images": str(tmp_path / "x.npy"), "count": 1, "out": "y.npy"}
+    order = {"model": str(tmp_path / "model"), "images": str(tmp_path / "x.npy"), "out": "y.npy"}
     np.save(order["images"], np.zeros((1, 8, 8, 3), np.uint8))
     (tmp_path / "order").write_text(json.dumps(order))
     env = environment(tmp_path) | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}

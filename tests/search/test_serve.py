@@ -100,7 +100,7 @@ def test_a_request_with_raw_images_is_answered_as_by_predict_and_ctrl_c_ends_all
         (example,) = [line for line in process.told if line.startswith("try it:")]
         body = json.loads(Path(example.rpartition("@")[2]).read_text())
         np.testing.assert_allclose(asked(port, body), found, atol=1e-5)
-        for wrong in ({"inputs": [[1, 2]]}, {"inputs": (registry.images / 2).tolist()}, {"nothing": 1}):
+        for wrong in ({"inputs": [[1, 2]]}, {"inputs": (registry.images.astype(int) + 256).tolist()}, {"nothing": 1}):
             with pytest.raises(urllib.error.HTTPError) as refused:
                 asked(port, wrong)
             assert refused.value.code == 400
