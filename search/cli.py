@@ -378,6 +378,72 @@ def history(model: str, home: str, storage: str, tracking_uri: str, as_json: boo
 
 
 @cli.command()
+@click.argument("model")
+@click.argument("files", nargs=-1, required=True)
+@_with(
+    click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="How many classes an image."),
+    click.option("--weights", help="Weights of a network of Keras, a file (default: from Keras' cache)."),
+    click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values, a line for each class."),
+    *PLACES,
+    JSON,
+)
+def predict(
+    model: str,
+    files: tuple[str, ...],
+    top: int,
+    weights: str | None,
+    as_csv: bool,
+    home: str,
+    storage: str,
+    tracking_uri: str,
+    as_json: bool,
+) -> int:
+    """Say what MODEL (NAME@champion, NAME/3 or keras:ResNet50) sees in FILES and folders of images."""
+    from search.predict import predict as predict_files
+    from search.settings import resolve
+
+    settings = resolve(home=home, storage=storage, tracking_uri=tracking_uri)
+    return predict_files(model, files, settings, top=top, weights=weights, as_json=as_json, as_csv=as_csv)
+
+
+@cli.command()
+@click.argument("model")
+@_with(
+    click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+    click.option("--port", type=click.IntRange(1, 65535), default=5001, show_default=True, help="Port."),
+    *PLACES,
+)
+def serve(model: str, host: str, port: int, home: str, storage: str, tracking_uri: str) -> int:
+    """Serve MODEL (NAME@champion or NAME/3) by HTTP with MLflow's scoring server, its files checked first."""
+    from search.serve import serve as serve_model
+    from search.settings import resolve
+
+    return serve_model(model, resolve(home=home, storage=storage, tracking_uri=tracking_uri), host, port)
+
+
+@cli.command()
+@click.argument("model")
+@_with(
+    click.option(
+        "--format", "form", type=click.Choice(["keras", "saved_model", "onnx"]), required=True, help="As what."
+    ),
+    click.option("--to", required=True, metavar="PATH", help="File (.keras, .onnx) or folder to write."),
+    click.option("--force", is_flag=True, help="Replace what is there."),
+    *PLACES,
+    JSON,
+)
+def export(
+    model: str, form: str, to: str, force: bool, home: str, storage: str, tracking_uri: str, as_json: bool
+) -> None:
+    """Write MODEL (NAME@champion or NAME/3) for other programs, and check that it gives the same probabilities."""
+    from search.export import export as export_model
+    from search.settings import resolve
+
+    settings = resolve(home=home, storage=storage, tracking_uri=tracking_uri)
+    export_model(model, form, to, settings, force=force, as_json=as_json)
+
+
+@cli.command()
 @_with(
     click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
     click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port."),

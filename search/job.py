@@ -16,13 +16,13 @@ from search.executors.devices import Slot, cores, gpus, share
 from search.executors.environment import keras_environment
 
 
-def place() -> Slot:
-    """All cores of this machine and its first GPU."""
-    return share(1, tuple(gpu.index for gpu in gpus()[:1]), cores())[0]
+def place(*, gpu: bool = True) -> Slot:
+    """All cores of this machine and, where `gpu`, its first GPU."""
+    return share(1, tuple(each.index for each in gpus()[:1]) if gpu else (), cores())[0]
 
 
-def run(module: str, order: Mapping[str, Any], *, backend: str) -> dict[str, Any]:
-    """Give `order` to `python -m module` and return the JSON object that it answers.
+def run(module: str, order: Mapping[str, Any], *, backend: str, gpu: bool = True) -> dict[str, Any]:
+    """Give `order` to `python -m module` and return the JSON object that it answers; without `gpu` on the processor.
 
     Raises JobError with the last line of what it said where it fails.
     """
@@ -30,7 +30,7 @@ def run(module: str, order: Mapping[str, Any], *, backend: str) -> dict[str, Any
         asked, answer, said = Path(folder, "order.json"), Path(folder, "answer.json"), Path(folder, "said")
         asked.write_text(json.dumps(dict(order)))
         root = str(Path(__file__).parent.parent)
-        environment = keras_environment(place(), backend)
+        environment = keras_environment(place(gpu=gpu), backend)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
         with said.open("wb") as output:
             process = subprocess.Popen(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from search import report
+from search import listen, report
 from search.errors import FAILED, INTERRUPTED, OK, InputError, SearchError
 from search.settings import Settings, masked
 from spaces import find
@@ -34,7 +33,7 @@ def serve(settings: Settings, host: str, port: int, study: str | None, browser: 
     argv, extra = server.command(settings.tracking_uri, artifact_root=settings.artifacts, host=host, port=port)
     process = subprocess.Popen(argv, env=os.environ | extra, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
-        base = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+        base = listen.url(host, port)
         _wait(process, base)
         _open(_url(base, attrs), browser)
         print("Ctrl-C ends it", flush=True)
@@ -56,18 +55,7 @@ def _check(settings: Settings, host: str, port: int) -> None:
     place = probe.problem(settings.tracking_uri)
     if place:
         raise InputError(place)
-    try:
-        family = socket.getaddrinfo(host, port)[0][0]
-    except OSError as error:
-        raise InputError(f"--host {host}: not an address of this machine ({error.strerror})") from None
-    with socket.socket(family) as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            taken.bind((host, port))
-        except OSError as error:
-            raise InputError(
-                f"--port {port}: cannot listen on {host}:{port} ({error.strerror}); choose another --port"
-            ) from None
+    listen.check(host, port)
 
 
 def _wait(process: subprocess.Popen[bytes], base: str) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "apart",
     "begin",
     "begin_trial",
+    "champion",
     "command",
     "environment",
     "killed_in_a_write",
@@ -67,6 +68,23 @@ def begin_trial(tracker: Tracker, study: Run, number: int, **options: Any) -> Ru
     run = tracker.start_trial(study, number, **said)
     assert tracker.flush(30), tracker.outbox.failures
     return run
+
+
+def champion(uri: str, home: Path, folder: Path, name: str) -> str:
+    """Upload a packaged model, register it and make it champion, as a search and a promotion do; its model id."""
+    from tracking import client, registry
+    from tracking.runs import Tracker
+
+    tracker = Tracker(uri, "an experiment", home / "artifacts")
+    run, uploaded = begin(tracker, name), []
+    tracker.upload_model(run, folder, name="model", step=0, metrics={}, params={}, on_done=uploaded.append)
+    assert tracker.flush(60), tracker.outbox.failures
+    tracker.close(10)
+    made = registry.register(
+        uri, model_name=name, model_id=uploaded[0], run_id=run.run_id, tags={}, description="for a test"
+    )
+    client.connect(uri).set_registered_model_alias(name, "champion", made.version)
+    return uploaded[0]
 
 
 def layer_outputs(model: Any) -> int:

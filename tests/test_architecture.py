@@ -34,6 +34,8 @@ HOMES = {
     "jax": ("search/trial/",),
     "sklearn": ("spaces/datasets/", "search/evaluation.py"),
     "matplotlib": ("tracking/figures.py", "tracking/evaluation_figures.py", "search/figures.py"),
+    "onnxruntime": ("search/trial/",),
+    "PIL": ("search/images.py", "spaces/datasets/", "tracking/evaluation_figures.py"),
 }
 
 
@@ -78,7 +80,10 @@ def test_only_a_promotion_opens_the_test_split():
     assert [str(p.relative_to(ROOT)) for p in starters] == ["search/sealed.py"]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["spaces"], ["plan", "cnn_digits"]])
+CHEAP = ("--help", "run --help", "predict --help", "serve --help", "export --help", "spaces", "plan cnn_digits")
+
+
+@pytest.mark.parametrize("arguments", [line.split() for line in CHEAP])
 def test_cheap_commands_import_nothing_heavy(arguments, tmp_path):
     code = (
         "import sys; from search.cli import cli; cli.main(sys.argv[1:], standalone_mode=False);"

@@ -16,7 +16,7 @@ from search.trial.memory import Peak, chain, is_out_of_memory
 from search.trial.meter import Meter
 from search.trial.schedule import best_epoch, stops_early
 from spaces import find
-from spaces.datasets import TrainingData, describe, load, merged
+from spaces.datasets import DataSpec, TrainingData, describe, load, merged
 
 EXAMPLES = 4
 
@@ -97,7 +97,7 @@ def _attempt(control: Control, meter: Meter) -> dict[str, Any]:
     }
     if control.ask({"event": "trained", **done}).get("package"):
         control.enter("packaging")
-        done["model"] = _package(training, control, np.asarray(arrays.x[_shown(arrays)]))
+        done["model"] = _package(training, control, data, np.asarray(arrays.x[_shown(arrays)]))
     return {"event": "done", **done}
 
 
@@ -163,7 +163,9 @@ def _epochs(training: Any, control: Control, meter: Meter) -> str:
     return "all"
 
 
-def _package(training: Any, control: Control, example: Any) -> str:
+def _package(training: Any, control: Control, data: DataSpec, example: Any) -> str:
+    import keras
+
     from tracking import packaging
 
     spec = control.spec
@@ -174,7 +176,14 @@ def _package(training: Any, control: Control, example: Any) -> str:
         example=example,
         requirements=packaging.environment_versions(),
         config=spec.config,
-        metadata={"study": spec.study, "trial": spec.number, "config.hash": spec.config_hash},
+        metadata={
+            "study": spec.study,
+            "trial": spec.number,
+            "config.hash": spec.config_hash,
+            "backend": keras.backend.backend(),
+            "dataset": data.name,
+            "class_names": list(data.class_names),
+        },
     )
     return str(folder)
 

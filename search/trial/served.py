@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,28 @@ def load(folder: Path) -> Any:
 
     Raises ValueError where it holds more than stock layers, OSError where it cannot be read.
     """
-    return keras.saving.load_model(folder / WEIGHTS, compile=False, safe_mode=True)
+    return load_file(folder / WEIGHTS)
 
 
-def probabilities(model: Any, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """float32 (n, classes) for raw uint8 images (n, height, width, channels)."""
+def load_file(path: Path) -> Any:
+    """The same of a .keras file alone."""
+    return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def probabilities(
+    model: Any, images: npt.NDArray[np.uint8], *, prepare: Callable[[Any], Any] | None = None, batch: int = BATCH
+) -> npt.NDArray[np.float32]:
+    """float32 (n, classes) for raw uint8 images (n, height, width, channels).
+
+    `prepare` makes of a batch of them what a model takes that takes no raw images.
+    """
     # Whole batches only, the last filled up: another shape would compile again.
-    size = min(BATCH, len(images))
+    size = min(batch, len(images))
     found = []
     for begin in range(0, len(images), size):
-        batch = np.asarray(images[begin : begin + size])
-        missing = size - len(batch)
-        filled = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
-        found.append(np.asarray(model.predict_on_batch(filled), dtype=np.float32)[: len(batch)])
+        part = np.asarray(images[begin : begin + size])
+        missing = size - len(part)
+        filled = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
+        given = filled if prepare is None else prepare(filled)
+        found.append(np.asarray(model.predict_on_batch(given), dtype=np.float32)[: len(part)])
     return np.concatenate(found)

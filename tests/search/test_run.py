@@ -153,6 +153,8 @@ def test_the_weights_of_the_best_are_kept_and_load_and_the_rest_are_removed(done
     out = np.asarray(loaded.predict(np.zeros((3, 8, 8, 1), np.uint8)))
     assert out.shape == (3, 10)
     assert out.dtype == np.float32
+    noted = loaded.metadata.metadata
+    assert (noted["backend"], noted["dataset"], noted["class_names"]) == ("tensorflow", "digits", list("0123456789"))
 
 
 def test_the_run_ends_with_a_table_and_the_next_two_commands(done):

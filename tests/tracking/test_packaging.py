@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from tracking import packaging
+from tracking.described import describe
+from tracking.errors import TrackingError
 
 JAX = """
 import json, sys, time
@@ -21,7 +23,7 @@ network = keras.Sequential([keras.Input((8, 8, 1), dtype="uint8"), keras.layers.
 images = np.zeros((2, 8, 8, 1), np.uint8)
 def save(config):
     packaging.save(network, folder, example=images, requirements=packaging.environment_versions(), config=config,
-                   metadata={})
+                   metadata={"class_names": [f"class {number}" for number in range(1000)]})
 save({"first": True})
 before = time.perf_counter()
 save({"first": False})
@@ -54,8 +56,19 @@ def test_under_jax_it_saves_fast_replaces_the_folder_and_loads(tmp_path, python)
     assert (told["backend"], told["dtype"], told["shape"]) == ("jax", "float32", [2, 10])
     folder = tmp_path / "deep" / "model"
     assert json.loads((folder / "config.json").read_text()) == {"first": False}
+    assert len(describe(folder).metadata["class_names"]) == 1000
     assert "jax==" in (folder / "requirements.txt").read_text()
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_packaged_model_describes_itself_and_another_folder_is_one_line(packaged, tmp_path):
+    found = describe(packaged)
+    assert (found.shape, found.classes, found.metadata["trial"]) == ((8, 8, 3), 10, 7)
+    (tmp_path / "MLmodel").write_text("flavors: {}\nmodel_uuid: x\nutc_time_created: 2026-01-01\n")
+    for folder in (tmp_path, tmp_path / "no"):
+        with pytest.raises(TrackingError, match="was not packaged by this program") as error:
+            describe(folder)
+        assert len(str(error.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("example", [np.zeros((2, 8, 8, 3), np.float32), np.zeros((8, 8, 3), np.uint8)])

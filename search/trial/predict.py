@@ -1,0 +1,36 @@
+"""Gives the probabilities of images: `python -m search.trial.predict ORDER ANSWER`, two JSON files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from search.trial import served
+
+
+def main(asked: str, answer: str) -> None:
+    """Write the probabilities of the order's `images` (a .npy of uint8, raw) to its `out` (a .npy).
+
+    The order says whose: `model`, a model folder, or `network` of keras.applications with the file of its `weights`.
+    """
+    order = json.loads(Path(asked).read_text())
+    images = np.load(order["images"], mmap_mode="r")
+    if "network" in order:
+        from search.trial import pretrained
+
+        network, prepare = pretrained.load(order["network"], Path(order["weights"]))
+        found = served.probabilities(network, images, prepare=prepare, batch=pretrained.BATCH)
+    else:
+        found = served.probabilities(served.load(Path(order["model"])), images)
+    np.save(order["out"], found)
+    Path(answer).write_text(json.dumps({"images": len(found), "classes": found.shape[1]}))
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        sys.exit(" ".join(f"{error}".split())[:1000])
