@@ -33,7 +33,7 @@ HOMES = {
     "tensorflow": ("search/trial/",),
     "jax": ("search/trial/",),
     "sklearn": ("spaces/datasets/", "search/evaluation.py"),
-    "matplotlib": ("tracking/figures.py", "tracking/evaluation_figures.py", "search/figures.py"),
+    "matplotlib": ("tracking/", "search/figures.py"),
     "onnxruntime": ("search/trial/",),
     "PIL": ("search/images.py", "spaces/datasets/", "tracking/evaluation_figures.py"),
 }
