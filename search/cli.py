@@ -98,11 +98,12 @@ def _explain(error: Exception) -> int:
             click.echo(f"error: {line}", err=True)
         return error.exit_code
     from spaces.errors import DatasetError, SpaceError
-    from tracking.errors import TrackingError
+    from tracking.errors import NoSuchModel, TrackingError
 
     if isinstance(error, (SpaceError, TrackingError)):
         click.echo(f"error: {error}", err=True)
-        return FAILED if isinstance(error, (TrackingError, DatasetError)) else BAD_INPUT
+        named = isinstance(error, NoSuchModel) or not isinstance(error, (TrackingError, DatasetError))
+        return BAD_INPUT if named else FAILED
     if type(error).__module__.startswith(("sqlalchemy.", "optuna.exceptions")):
         from search.settings import hint
 

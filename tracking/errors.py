@@ -1,7 +1,8 @@
 """What can go wrong with tracking, said in one line.
 
 TrackingError
-└── TrackingAway   the store does not answer now; the same call may succeed later
+├── TrackingAway   the store does not answer now; the same call may succeed later
+└── NoSuchModel    what a person named is not in the registry
 """
 
 
@@ -11,3 +12,7 @@ class TrackingError(Exception):
 
 class TrackingAway(TrackingError):
     """Raised when MLflow did not answer within the patience of a call that had to wait for it."""
+
+
+class NoSuchModel(TrackingError):
+    """Raised when a model, version or alias that a person named is not in the registry."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracking import history, registry_lock
 from tracking.client import connect
-from tracking.errors import TrackingAway, TrackingError
+from tracking.errors import NoSuchModel, TrackingAway, TrackingError
 from tracking.faults import Fault, fault_of, one_line
 from tracking.history import CHAMPION
 from tracking.integrity import DIGEST_TAG, folder_digest
@@ -77,7 +77,7 @@ def register(
 def find(uri: str, reference: str) -> Version:
     """The version that `models:/name@alias`, `name@alias`, `name/3` or `name` (its champion) means.
 
-    Raises TrackingError, naming what there is, where it is not there.
+    Raises NoSuchModel, naming what there is, where it is not there.
     """
     name, alias, number = parse(reference)
     with _told(uri):
@@ -87,20 +87,20 @@ def find(uri: str, reference: str) -> Version:
         if alias is not None:
             if alias not in model.aliases:
                 known = ", ".join(f"{a} (version {v})" for a, v in sorted(model.aliases.items())) or "none"
-                raise TrackingError(f"{name} has no alias {alias!r}; there: {known}")
+                raise NoSuchModel(f"{name} has no alias {alias!r}; there: {known}")
             number = str(model.aliases[alias])
         if number not in there:
             known = ", ".join(sorted(there, key=int)) or "none"
-            raise TrackingError(f"{name} has no version {number}; there: {known}")
+            raise NoSuchModel(f"{name} has no version {number}; there: {known}")
         found = client.get_model_version(name, number)  # the search leaves the aliases out
         return _version(found)
 
 
 def parse(reference: str) -> tuple[str, str | None, str | None]:
-    """Name, alias and version of a reference; of the last two exactly one is given. Raises TrackingError."""
+    """Name, alias and version of a reference; of the last two exactly one is given. Raises NoSuchModel."""
     found = re.fullmatch(r"(?:models:/)?([^@/]+)(?:@([^@/]+)|/(\d+))?", reference.strip())
     if found is None:
-        raise TrackingError(f"{reference!r} is no model; give NAME@champion, NAME/3 or models:/NAME@champion")
+        raise NoSuchModel(f"{reference!r} is no model; give NAME@champion, NAME/3 or models:/NAME@champion")
     name, alias, number = found[1], found[2], found[3]
     return name, (alias or CHAMPION) if number is None else None, number
 
@@ -210,7 +210,7 @@ def refuse(uri: str, model: str, version: str, *, facts: Mapping[str, Any], tags
 
 
 def roll_back(uri: str, model: str, facts: Mapping[str, Any]) -> tuple[str, str]:
-    """Return to the champion before; gives the versions (old, new). Raises TrackingError."""
+    """Return to the champion before; gives the versions (old, new). Raises NoSuchModel, TrackingError."""
     with _told(uri):
         client = connect(uri)
         _model(client, model, uri)
@@ -260,7 +260,7 @@ def _model(client: MlflowClient, name: str, uri: str) -> RegisteredModel:
         if getattr(error, "error_code", "") != "RESOURCE_DOES_NOT_EXIST":
             raise
         known = ", ".join(sorted(m.name for m in client.search_registered_models())) or "none"
-        raise TrackingError(f"no model {name!r} in the registry at {masked(uri)}; there: {known}") from error
+        raise NoSuchModel(f"no model {name!r} in the registry at {masked(uri)}; there: {known}") from error
 
 
 def _quoted(text: str) -> str:

@@ -79,10 +79,10 @@ def test_an_older_model_takes_grey_and_its_classes_are_numbers(registry, picture
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["net@nobody", "x.png"], 1, "net has no alias 'nobody'; there: champion (version 1)"),
-        (["net/9", "x.png"], 1, "net has no version 9; there: 1"),
-        (["nett", "x.png"], 1, "no model 'nett' in the registry"),
-        (["a/b", "x.png"], 1, "'a/b' is no model"),
+        (["net@nobody", "x.png"], 2, "net has no alias 'nobody'; there: champion (version 1)"),
+        (["net/9", "x.png"], 2, "net has no version 9; there: 1"),
+        (["nett", "x.png"], 2, "no model 'nett' in the registry"),
+        (["a/b", "x.png"], 2, "'a/b' is no model"),
         (["net", "x.png", "http://host/y.png"], 2, "http://host/y.png: an address"),
         (["keras:ResNet50", "s3://bucket/y.png"], 2, "s3://bucket/y.png: an address"),
         (["net", "x.png", "--json", "--csv"], 2, "--json and --csv"),
@@ -157,13 +157,13 @@ def test_a_version_deleted_underneath_is_one_line(registry, pictures, tmp_path):
     image = str(pictures / "[red]0.png")
     (files,) = [p.parent for p in (home / "artifacts").rglob("MLmodel")]
     files.rename(tmp_path / "aside")
-    failed(command(home, "predict", "gone", image), 1, f"error: the files of model {model_id} are gone from")
+    failed(command(home, "predict", "gone", image), 2, f"error: the files of model {model_id} are gone from")
     (tmp_path / "aside").rename(files)
     apart(partial(withdraw, uri, model_id, "logged model"))
-    failed(command(home, "predict", "gone", image), 1, f"model {model_id} is gone from MLflow")
+    failed(command(home, "predict", "gone", image), 2, f"model {model_id} is gone from MLflow")
     apart(partial(withdraw, uri, model_id, "version"))
-    failed(command(home, "predict", "gone", image), 1, "gone has no alias 'champion'; there: none")
-    failed(command(home, "predict", "gone/1", image), 1, "gone has no version 1; there: none")
+    failed(command(home, "predict", "gone", image), 2, "gone has no alias 'champion'; there: none")
+    failed(command(home, "predict", "gone/1", image), 2, "gone has no version 1; there: none")
 
 
 UNSAFE = """
