@@ -135,14 +135,13 @@ def _usable(settings: Any, offline: bool = False) -> Any:
     return settings
 
 
-def _reachable(settings: Any) -> Any:
-    """The same settings. Raises InputError where MLflow cannot be used; the study store is not looked at."""
-    from search.errors import InputError
-    from tracking import probe
+def _registry(home: str, storage: str, tracking_uri: str) -> Any:
+    """Where things are, for what only asks the registry. Raises InputError where that cannot be asked."""
+    from search.registered import check_registry
+    from search.settings import resolve
 
-    place = probe.problem(settings.tracking_uri)
-    if place:
-        raise InputError(place)
+    settings = resolve(home=home, storage=storage, tracking_uri=tracking_uri)
+    check_registry(settings)
     return settings
 
 
@@ -345,10 +344,8 @@ def repeat(
 def rollback(model: str, reason: str, home: str, storage: str, tracking_uri: str, as_json: bool) -> int:
     """Make the champion before this one champion of MODEL again."""
     from search.past import roll_back
-    from search.settings import resolve
 
-    settings = resolve(home=home, storage=storage, tracking_uri=tracking_uri)
-    return roll_back(model, reason, _reachable(settings), as_json)
+    return roll_back(model, reason, _registry(home, storage, tracking_uri), as_json)
 
 
 @cli.command()
@@ -361,9 +358,8 @@ def rollback(model: str, reason: str, home: str, storage: str, tracking_uri: str
 def reproduce(model: str, tolerance: float | None, home: str, storage: str, tracking_uri: str, as_json: bool) -> int:
     """Train the version that MODEL (NAME@champion, NAME/3) means again, and say whether it comes out the same."""
     from search.reproduce import reproduce as train_again
-    from search.settings import resolve
 
-    settings = _reachable(resolve(home=home, storage=storage, tracking_uri=tracking_uri))
+    settings = _registry(home, storage, tracking_uri)
     return train_again(model, settings, tolerance=tolerance, as_json=as_json)
 
 
@@ -373,9 +369,8 @@ def reproduce(model: str, tolerance: float | None, home: str, storage: str, trac
 def history(model: str, home: str, storage: str, tracking_uri: str, as_json: bool) -> int:
     """Show who was champion of MODEL when, by which figures, and why that changed."""
     from search.past import show_history
-    from search.settings import resolve
 
-    return show_history(model, _reachable(resolve(home=home, storage=storage, tracking_uri=tracking_uri)), as_json)
+    return show_history(model, _registry(home, storage, tracking_uri), as_json)
 
 
 @cli.command()

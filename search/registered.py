@@ -53,10 +53,10 @@ def bring(reference: str, settings: Settings) -> Registered:
     from tracking import described, registry
     from tracking.integrity import DIGEST_TAG
 
-    _check(settings)
+    check_registry(settings)
     name, alias, number = registry.parse(reference)
     version = registry.find(settings.tracking_uri, reference)
-    folder = registry.fetch(settings.tracking_uri, version, settings.home / "models")
+    folder = registry.fetch(settings.tracking_uri, version, settings.models)
     said = described.describe(folder)
     backend = str(version.tags.get("search.backend") or said.metadata.get("backend") or BACKENDS[0])
     if backend not in BACKENDS:
@@ -75,7 +75,8 @@ def bring(reference: str, settings: Settings) -> Registered:
     )
 
 
-def _check(settings: Settings) -> None:
+def check_registry(settings: Settings) -> None:
+    """Raises InputError where the registry cannot be asked, or there is none yet: asking must not make one."""
     from tracking import probe
 
     place = probe.problem(settings.tracking_uri)
