@@ -363,7 +363,7 @@ def check_identity(plan: Plan, stored: Mapping[str, Any]) -> None:
     problems = []
     for name, value in plan.identity().items():
         before = stored.get(name, OLDER.get(name))
-        if json.loads(json.dumps(value)) != before:
+        if json.dumps(value, sort_keys=True) != json.dumps(before, sort_keys=True):
             problems.append(
                 f"study {plan.study!r} was made with {name}={_show(before)}, not {_show(value)}; a study's {name} "
                 f"cannot change: leave it out (python -m search resume {plan.study}) or start a new study"

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from search.study import Outcome
 
 
+PIPE = 200, 400  # columns of a table that goes to a pipe: at least, and at most before its cells are folded
+
+
 def emit(value: Any) -> None:
     """One JSON document on standard output; NaN becomes null."""
     print(json.dumps(_finite(value), indent=2, default=str))
@@ -41,12 +44,16 @@ def _finite(value: Any) -> Any:
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
     """A plain table on standard output, never cut to the width of a pipe."""
-    console = Console(highlight=False, **({} if sys.stdout.isatty() else {"width": 200}))  # type: ignore[arg-type]
+    console = Console(highlight=False, **({} if sys.stdout.isatty() else {"width": PIPE[0]}))  # type: ignore[arg-type]
     table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
     for heading in headings:
         table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(*row)
+    if not sys.stdout.isatty():
+        console.width = max(
+            PIPE[0], min(PIPE[1], console.measure(table, options=console.options.update(width=9999)).maximum)
+        )
     console.print(table)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -20,6 +21,8 @@ def prepare() -> None:
     """Set what the user's environment leaves open. Call it before importing MLflow; calling it again does nothing."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    if "mlflow" in sys.modules:  # imported by somebody else already: it reads its level only then
+        logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])
     # A locked database is retried by the outbox; MLflow would print a traceback each time.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     # One line per refused connection, while the outbox says once that the server is away.

@@ -32,7 +32,7 @@ def _plateaus(history: History) -> int:
     """
     best, waited, plateaus = math.inf, 0, 0
     for record in history:
-        loss = record.get("val_loss", record["loss"])
+        loss = record["val_loss"] if "val_loss" in record else record["loss"]
         if loss < best:
             best, waited = loss, 0
         else:

@@ -185,7 +185,9 @@ def test_the_same_command_with_a_higher_total_goes_on(done):
 def test_promote_makes_the_best_champion_also_without_a_server(done):
     folder, _ = done
     best = json.loads(search(folder, "best", "first", "--json").stdout)[0]
-    first = json.loads(search(folder, "promote", "first", "--baseline", "none", "--json").stdout)
+    ran = search(folder, "promote", "first", "--baseline", "none", "--json")
+    assert ran.returncode == 0, ran.stderr
+    first = json.loads(ran.stdout)
     assert (first["trial"], first["alias"], first["previous"]) == (best["trial"], "champion", None)
     assert client(folder).get_model_version_by_alias("cnn_digits", "champion").run_id == best["run_id"]
     again = json.loads(search(folder, "promote", "first", "--json").stdout)
