@@ -99,6 +99,7 @@ def rows(lines, title):
     return {line.split("  ")[1] for line in block[:end]}
 
 
+@pytest.mark.long
 def test_only_hyperparameters_that_differ_are_shown_and_all_where_asked(home):
     first, second = (thing["config"] for thing in compared(home, "one:0", "one:1")["compared"])
     wanted = {name for name in first | second if first.get(name) != second.get(name)}
@@ -109,6 +110,7 @@ def test_only_hyperparameters_that_differ_are_shown_and_all_where_asked(home):
     assert max(map(len, lines)) <= 100
 
 
+@pytest.mark.long
 def test_figures_are_those_on_record(home):
     for thing in compared(home, "one:0", "two:1")["compared"]:
         path = home / "studies" / thing["study"] / f"trial-{thing['trial']:04}" / "events.jsonl"
@@ -125,6 +127,7 @@ def test_figures_are_those_on_record(home):
         assert figures["seconds"] == pytest.approx(sum(m["seconds"] for m in metrics))
 
 
+@pytest.mark.long
 def test_a_study_is_its_best_trial_and_with_a_star_all_complete_ones(home):
     _, best, _ = command(home, "best", "one", "--json")
     number = json.loads(best)[0]["trial"]
@@ -133,6 +136,7 @@ def test_a_study_is_its_best_trial_and_with_a_star_all_complete_ones(home):
     assert every == ["one:0", "one:1", "one:2", "one:3"]
 
 
+@pytest.mark.long
 def test_a_version_is_the_trial_it_was_made_of_with_its_test_figures(home):
     version, trial = compared(home, "digits@champion", "one")["compared"]
     assert (version["reference"], version["study"], version["trial"]) == ("digits/1", "one", trial["trial"])
@@ -147,6 +151,7 @@ def test_a_version_is_the_trial_it_was_made_of_with_its_test_figures(home):
         assert not any(line.startswith("note:") for line in lines)
 
 
+@pytest.mark.long
 def test_other_numbers_of_images_are_noted_and_training_figures_are_not_ranked(home):
     lines = table(home, "one", "two")
     assert any("different numbers of training images: 1,150 (one:" in line for line in lines)
@@ -154,6 +159,7 @@ def test_other_numbers_of_images_are_noted_and_training_figures_are_not_ranked(h
     assert sum("*" in line for line in lines if line.strip().startswith("validation")) > 0
 
 
+@pytest.mark.long
 def test_many_things_have_a_row_each_and_no_line_is_cut(home):
     lines = table(home, "one:*", "two:*", "digits/1")
     assert max(map(len, lines)) <= 200
@@ -161,6 +167,7 @@ def test_many_things_have_a_row_each_and_no_line_is_cut(home):
         assert sum(line.startswith(label + " ") for line in lines) >= 3, "how trained, hyperparameters, figures"
 
 
+@pytest.mark.long
 def test_every_problem_is_named_at_once(home, tmp_path):
     problems = refused(
         home, "one:9", "three", "one:x", "digits@old", "digits/7", "other@champion", "--curves", "curves.pdf"
@@ -178,11 +185,13 @@ def test_every_problem_is_named_at_once(home, tmp_path):
     assert len(problems) == 7
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("named", [[], ["one"], ["one:0", "one:0"], ["digits/1", "digits@champion"]])
 def test_fewer_than_two_different_things_are_refused(home, named):
     assert "give two or more different things" in refused(home, *named)[0]
 
 
+@pytest.mark.long
 def test_a_study_without_a_complete_trial_is_refused(home, tmp_path):
     def hide():
         import sqlite3
@@ -207,6 +216,7 @@ def test_an_empty_home_stays_empty(tmp_path):
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.long
 def test_mlflow_away_matters_to_versions_alone(home):
     assert compared(home, "one", "two", *AWAY)["notes"] == compared(home, "one", "two")["notes"]
     problems = refused(home, "one", "digits@champion", "digits/1", *AWAY)
@@ -214,6 +224,7 @@ def test_mlflow_away_matters_to_versions_alone(home):
     assert "does not answer" in problems[0]
 
 
+@pytest.mark.long
 def test_epochs_come_from_mlflow_where_the_folder_is_gone(home, tmp_path):
     whole = compared(home, "one:0", "one:1")
     shutil.copytree(home, tmp_path / "home")
@@ -230,6 +241,7 @@ def test_epochs_come_from_mlflow_where_the_folder_is_gone(home, tmp_path):
     ]
 
 
+@pytest.mark.long
 def test_curves_are_drawn_and_one_training_is_drawn_once(home, tmp_path):
     picture, page = tmp_path / "curves.png", tmp_path / "curves.html"
     assert f"curves: {picture}" in table(home, "one", "two", "--curves", str(picture))

@@ -134,6 +134,7 @@ def test_the_whole_life_of_a_champion(place):
     assert len(log) == 3, "one line a model that was measured"
 
 
+@pytest.mark.long
 def test_training_on_all_data_leaves_nothing_to_validate_on_and_can_be_promoted(place):
     made = place("repeat", "weak", "--top", "1", "--seeds", "1", "--all-data", "--json")
     assert made["study"] == "weak-repeat-all"
@@ -252,7 +253,11 @@ def whole_again(place, name, caught):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "accepted"), [("registered-models/alias", True), ("registered-models/set-tag", False)]
+    ("wanted", "accepted"),
+    [
+        ("registered-models/alias", True),
+        pytest.param("registered-models/set-tag", False, marks=pytest.mark.long),
+    ],
 )
 def test_a_promotion_killed_in_the_middle_leaves_a_champion_and_is_ended_by_the_next(place, wanted, accepted):
     """Two of the steps; all of them are below."""

@@ -194,6 +194,15 @@ def test_promote_makes_the_best_champion_also_without_a_server(done):
     assert (again["version"], again["already"]) == (first["version"], True)
 
 
+def test_compare_shows_what_differs_between_two_trials_and_draws_their_curves(done):
+    folder, _ = done
+    ran = search(folder, "compare", "first:0", "first:1", "--curves", str(folder / "curves.png"))
+    assert ran.returncode == 0, ran.stderr
+    assert "learning_rate" in ran.stdout
+    assert "loss" in ran.stdout
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_status_list_and_best_speak_of_the_study(done):
     folder, _ = done
     assert "first" in search(folder, "list").stdout
