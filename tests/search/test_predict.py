@@ -157,10 +157,10 @@ def test_a_version_deleted_underneath_is_one_line(registry, pictures, tmp_path):
     image = str(pictures / "[red]0.png")
     (files,) = [p.parent for p in (home / "artifacts").rglob("MLmodel")]
     files.rename(tmp_path / "aside")
-    failed(command(home, "predict", "gone", image), 2, f"error: the files of model {model_id} are gone from")
+    failed(command(home, "predict", "gone", image), 1, f"error: the files of model {model_id} are gone from")
     (tmp_path / "aside").rename(files)
     apart(partial(withdraw, uri, model_id, "logged model"))
-    failed(command(home, "predict", "gone", image), 2, f"model {model_id} is gone from MLflow")
+    failed(command(home, "predict", "gone", image), 1, f"model {model_id} is gone from MLflow")
     apart(partial(withdraw, uri, model_id, "version"))
     failed(command(home, "predict", "gone", image), 2, "gone has no alias 'champion'; there: none")
     failed(command(home, "predict", "gone/1", image), 2, "gone has no version 1; there: none")
