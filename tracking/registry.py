@@ -56,8 +56,7 @@ def register(
         client.get_logged_model(model_id)  # MLflow itself would register a model that is not there
         found = _version_of(client, model_name, model_id, run_id)
         if found is not None:
-            for key, value in tags.items():
-                client.set_model_version_tag(model_name, found.version, key, value)
+            _set_tags(client, model_name, found.version, tags)
             return _version(client.get_model_version(model_name, found.version))
         _ensure_model(client, model_name)
         with _as_default(uri):
@@ -195,8 +194,7 @@ def promote(
     """
     with _told(uri):
         client = connect(uri)
-        for key, value in tags.items():
-            client.set_model_version_tag(model, version, key, value)
+        _set_tags(client, model, version, tags)
         return history.make_champion(client, model, version, expected=expected, by=who(), facts=facts)
 
 
@@ -204,8 +202,7 @@ def refuse(uri: str, model: str, version: str, *, facts: Mapping[str, Any], tags
     """Note that a version did not become champion, and make it the challenger. Raises TrackingError."""
     with _told(uri):
         client = connect(uri)
-        for key, value in tags.items():
-            client.set_model_version_tag(model, version, key, value)
+        _set_tags(client, model, version, tags)
         history.note_refusal(client, model, version, who(), facts)
 
 
@@ -261,6 +258,14 @@ def _model(client: MlflowClient, name: str, uri: str) -> RegisteredModel:
             raise
         known = ", ".join(sorted(m.name for m in client.search_registered_models())) or "none"
         raise NoSuchModel(f"no model {name!r} in the registry at {masked(uri)}; there: {known}") from error
+
+
+def _set_tags(client: MlflowClient, model: str, version: str, tags: Mapping[str, str]) -> None:
+    """Set the tags that are not so already: each is a request."""
+    known = client.get_model_version(model, version).tags
+    for key, value in tags.items():
+        if known.get(key) != value:
+            client.set_model_version_tag(model, version, key, value)
 
 
 def _quoted(text: str) -> str:

@@ -269,7 +269,7 @@ def test_a_promotion_killed_in_the_middle_leaves_a_champion_and_is_ended_by_the_
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("accepted", [False, True])
+@pytest.mark.parametrize("accepted", [True, False])
 def test_a_promotion_killed_at_any_request_leaves_a_champion_and_is_ended_by_the_next(place, accepted):
     for nth in range(1, 100):
         name = f"every-{nth}-{accepted}"
