@@ -224,7 +224,8 @@ def champion(uri: str, model: str) -> Version | None:
             if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise
-        if any(not event.done for event in history.events(client, model)):
+        locked = any(key.startswith(registry_lock.PREFIX) for key in found.tags)
+        if locked or any(not event.done for event in history.events(client, model)):
             with registry_lock.held(client, model):
                 history.heal(client, model)
             found = client.get_registered_model(model)
