@@ -39,7 +39,7 @@ def page(promotion: Promotion, verdict: Verdict) -> str:
                 promotion.space.metric: candidate.value,
                 "dataset": promotion.data.name,
                 "data digest": promotion.data.digest,
-                "test split opened, in all": promotion.openings(),
+                "test split opened, in all": verdict.openings,
                 "configuration hash": attrs["config.hash"],
                 "parameters": attrs.get("parameters", ""),
                 "seed": attrs["seed"],

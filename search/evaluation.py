@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.statistics import Interval, share_interval
+from search.trial.mistakes import MOST, most_confident
 
 BINS = 15  # of the top probability, all of the same width
 TOP = 5
@@ -115,7 +116,7 @@ def measure(
 
 
 def mistakes(
-    probabilities: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], most: int = 24
+    probabilities: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], most: int = MOST
 ) -> list[Mistake]:
     """At most `most` images that were given a wrong class, the most confidently wrong first, ties by index.
 
@@ -123,9 +124,8 @@ def mistakes(
     """
     given, true = _checked(probabilities, labels)
     predicted = given.argmax(axis=1)
-    wrong = np.flatnonzero(predicted != true)
     confidence = _of(given, predicted)
-    first = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
+    first = most_confident(given, true, most)
     return [Mistake(int(i), int(true[i]), int(predicted[i]), float(confidence[i])) for i in first]
 
 

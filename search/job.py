@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,7 +12,7 @@ from typing import Any
 
 from search.errors import JobError
 from search.executors.devices import Slot, cores, gpus, share
-from search.executors.environment import keras_environment
+from search.executors.environment import importable, keras_environment
 
 
 def place(*, gpu: bool = True) -> Slot:
@@ -29,13 +28,10 @@ def run(module: str, order: Mapping[str, Any], *, backend: str, gpu: bool = True
     with tempfile.TemporaryDirectory(prefix="keras-search-") as folder:
         asked, answer, said = Path(folder, "order.json"), Path(folder, "answer.json"), Path(folder, "said")
         asked.write_text(json.dumps(dict(order)))
-        root = str(Path(__file__).parent.parent)
-        environment = keras_environment(place(gpu=gpu), backend)
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
         with said.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, str(asked), str(answer)],
-                env=environment,
+                env=importable(keras_environment(place(gpu=gpu), backend)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

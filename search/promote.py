@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The gate's decision, the candidate's figures on the test split, and the champion it met, if any."""
+    """The gate's decision, the candidate's figures on the test split, and the champion it met, if any.
+
+    `openings` is how often the test split of this data was opened, by anybody on this tracking store.
+    """
 
     decision: gate.Decision
     figures: Figures
     measured: Measured
     champion: Version | None
     champion_figures: Figures | None
+    openings: int
 
 
 class Promotion:
@@ -67,8 +72,8 @@ class Promotion:
         self.asked, self.settings, self.say = asked, settings, say
         self.study: optuna.Study = report.load(asked.study, settings)
         stored = self.study.user_attrs["plan"]
-        self.space: Space = space_of(stored)
         self.plan: Plan = resumed_plan(stored, Request(space=stored["space"], study=asked.study))
+        self.space: Space = space_of(self.plan.space, self.plan.merged)
         self.data: DataSpec = describe(self.space.dataset)
         self.model = asked.model or self.space.name
         self.rules = gate.Rules(least_gain=asked.least_gain)
@@ -137,7 +142,7 @@ class Promotion:
         mine, theirs = measured[0], (measured[1] if rival else None)
         known = self.data.class_names
         figures = evaluation.measure(mine.probabilities, mine.labels, known)
-        opened = self.openings()
+        opened = len(openings.of(self.connection, self.data.digest))
         self.say(
             f"test split of {self.data.name} ({figures.images:,} images, opened {_times(opened)} in all): accuracy "
             f"{figures.accuracy:.4f} (95 % interval {figures.accuracy_interval[0]:.4f} to "
@@ -153,7 +158,7 @@ class Promotion:
             self.say(str(comparison))
         self.say("passed" if decision.passed else f"refused: {decision.needed}")
         other = evaluation.measure(theirs.probabilities, theirs.labels, known) if champion and theirs else None
-        return Verdict(decision, figures, mine, champion, other)
+        return Verdict(decision, figures, mine, champion, other, opened)
 
     @contextmanager
     def _rival(self, champion: Version | None, data_folder: Path) -> Iterator[Model | None]:
@@ -243,9 +248,7 @@ class Promotion:
 
     def _tags(self, verdict: Verdict) -> dict[str, str]:
         attrs, figures = self.candidate.attributes, verdict.figures
-        run = registry.run_tags(self.settings.tracking_uri, self.candidate.run_id)
-        digest = registry.digest_of(self.settings.tracking_uri, self.candidate.model_id)
-        return {
+        return self._origin | {
             "search.study": self.study.study_name,
             "search.trial.number": str(self.candidate.trial.number),
             "search.space": self.space.name,
@@ -261,12 +264,18 @@ class Promotion:
             "search.test.accuracy.interval": _span(figures.accuracy_interval),
             "search.test.loss": f"{figures.loss:.6g}",
             "search.test.loss.interval": _span(figures.loss_interval),
-            "search.test.openings": str(self.openings()),
+            "search.test.openings": str(verdict.openings),
             "search.chosen": self.candidate.why,
             "search.report": f"{EVALUATION}/report.html",
-            **({"search.commit": run["mlflow.source.git.commit"]} if "mlflow.source.git.commit" in run else {}),
-            **({DIGEST_TAG: digest} if digest else {}),
         }
+
+    @cached_property
+    def _origin(self) -> dict[str, str]:
+        """What MLflow knows of the candidate: the commit it was trained at and its files' digest, where noted."""
+        run = registry.run_tags(self.settings.tracking_uri, self.candidate.run_id)
+        digest = registry.digest_of(self.settings.tracking_uri, self.candidate.model_id)
+        found = {"search.commit": run.get("mlflow.source.git.commit"), DIGEST_TAG: digest}
+        return {name: text for name, text in found.items() if text}
 
     def _facts(self, verdict: Verdict) -> dict[str, Any]:
         """What history keeps of the decision."""
@@ -278,7 +287,7 @@ class Promotion:
             "interval": list(figures.accuracy_interval),
             "images": figures.images,
             "data": self.data.digest,
-            "openings": self.openings(),
+            "openings": verdict.openings,
             "kind": decision.kind,
             "reason": decision.reason,
             "comparisons": [asdict(c) for c in decision.comparisons],
@@ -341,10 +350,6 @@ class Promotion:
 
     # ---- words
 
-    def openings(self) -> int:
-        """How often the test split of this data was opened, by anybody on this tracking store."""
-        return len(openings.of(self.connection, self.data.digest))
-
     def _told(self, verdict: Verdict, version: Version | None, before: str | None) -> dict[str, Any]:
         passed = verdict.decision.passed
         if version is not None and passed:
@@ -377,7 +382,7 @@ class Promotion:
             "robustness": verdict.measured.robustness,
             "reason": verdict.decision.reason,
             "comparisons": [asdict(c) for c in verdict.decision.comparisons],
-            "openings": self.openings(),
+            "openings": verdict.openings,
         }
 
 

@@ -88,7 +88,7 @@ def mend(name: str, settings: Settings, say: Callable[[str], None]) -> Mender:
         study, fixed = _study(name, settings, known)
         with leased(study, say):
             plan = resumed_plan(study.user_attrs["plan"], Request(space="", study=name))
-            space = space_of(plan.to_json())
+            space = space_of(plan.space, plan.merged)
             tracker = Tracker(settings.tracking_uri, space.name, settings.artifacts)
             try:
                 mender = Mender(study, plan, space, folder, tracker, say)

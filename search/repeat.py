@@ -40,7 +40,7 @@ def repeat(wanted: Wanted, asked: Request, settings: Settings, *, offline: bool,
         raise InputError(f"--name {name}: use letters, digits, dots, dashes and underscores, at most 100")
     if stored.get("repeats"):
         raise InputError(f"study {wanted.study!r} is one of repeats; repeat {stored['repeats'][0]['study']!r} instead")
-    space = space_of(stored)
+    space = space_of(stored["space"], stored.get("merged", False))
     epochs = wanted.epochs or (space.epochs if wanted.full else None)
     chosen = repeats.sources(study, wanted.top, epochs=epochs, to_best=wanted.all_data)
     plan = resumed_plan(stored, replace(asked, space=stored["space"], study=wanted.study, trials=None))
@@ -59,9 +59,10 @@ def repeat(wanted: Wanted, asked: Request, settings: Settings, *, offline: bool,
             {
                 "study": name,
                 "of": wanted.study,
-                "metric": space_of(plan.to_json()).metric,
+                "metric": space_of(plan.space, plan.merged).metric,
                 "repeats": told,
-                **_ended(ended),
+                "counts": ended.counts,
+                "exit_code": ended.exit_code,
             }
         )
         return ended.exit_code
@@ -74,10 +75,6 @@ def repeat(wanted: Wanted, asked: Request, settings: Settings, *, offline: bool,
     else:
         _print(found, space.metric)
     return ended.exit_code
-
-
-def _ended(ended: object) -> dict[str, object]:
-    return {"counts": getattr(ended, "counts", {}), "exit_code": getattr(ended, "exit_code", 0)}
 
 
 def _print(found: list[Repeated], metric: str) -> None:

@@ -35,8 +35,8 @@ class Model:
 class Measured:
     """What a model says of every test image: probabilities (n, classes) and labels (n,), both in the data's order.
 
-    `robustness` is its accuracy on changed images, by the change; empty where that was not asked for. `shown` are its
-    most confident mistakes as uint8 images (height, width, channels), by index.
+    `robustness` is its accuracy on changed images, by the change. `shown` are its most confident mistakes as uint8
+    images (height, width, channels), by index.
     """
 
     probabilities: npt.NDArray[np.float32]
@@ -59,14 +59,13 @@ def measure(
     *,
     purpose: str,
     by: str,
-    robust: bool = True,
 ) -> list[Measured]:
     """Each model's answers; the test split opens once for all that were not measured on this data before.
 
     Raises JobError where a model cannot be measured, and what MLflow raises where the opening cannot be noted.
     """
     places = [_place(settings, model, data) for model in models]
-    new = [(m, p) for m, p in zip(models, places, strict=True) if _read(p, robust) is None]
+    new = [(m, p) for m, p in zip(models, places, strict=True) if _read(p) is None]
     if new:
         openings.note(connection, data.digest, by, purpose)
     for model, place in new:
@@ -78,11 +77,10 @@ def measure(
             "purpose": f"{purpose}: {model.name}",
             "log": str(settings.home / LOG),
             "out": str(place),
-            "robust": robust,
         }
         said = job.run("search.trial.evaluate", order, backend=model.backend)
         write_json(place.with_suffix(".json"), said)
-    found = [_read(place, robust) for place in places]
+    found = [_read(place) for place in places]
     return [each for each in found if each is not None]
 
 
@@ -91,12 +89,11 @@ def _place(settings: Settings, model: Model, data: DataSpec) -> Path:
     return settings.home / "measured" / f"{folder_digest(model.folder)[:32]}-{data.digest[:16]}.npz"
 
 
-def _read(place: Path, robust: bool) -> Measured | None:
+def _read(place: Path) -> Measured | None:
     try:
         said: dict[str, Any] = json.loads(place.with_suffix(".json").read_text())
         with np.load(place, allow_pickle=False) as kept:
             shown = dict(zip(kept["shown"].tolist(), kept["images"], strict=True))
-            found = Measured(kept["probabilities"], kept["labels"], said.get("robustness", {}), shown)
+            return Measured(kept["probabilities"], kept["labels"], said["robustness"], shown)
     except (OSError, ValueError, KeyError):
         return None
-    return found if found.robustness or not robust else None

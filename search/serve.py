@@ -19,7 +19,7 @@ from typing import IO
 from search import job, listen, registered
 from search.errors import INTERRUPTED, SearchError
 from search.executors import processes
-from search.executors.environment import keras_environment
+from search.executors.environment import importable, keras_environment
 from search.settings import Settings
 
 START_LIMIT = 180.0  # seconds; importing TensorFlow without .pyc files takes 17
@@ -95,7 +95,7 @@ def _started(argv: list[str], backend: str, token: str) -> Iterator[subprocess.P
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        env=_importable(os.environ.copy()),
+        env=importable(os.environ),
     )
     assert warden.stdin is not None
     process = None
@@ -127,12 +127,6 @@ def _environment(backend: str, token: str) -> dict[str, str]:
     found["PATH"] = os.pathsep.join((programs, found.get("PATH", os.defpath)))
     patience = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
     return found | ({patience: os.environ[patience]} if patience in os.environ else {})
-
-
-def _importable(environment: dict[str, str]) -> dict[str, str]:
-    root = str(Path(__file__).parent.parent)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
-    return environment
 
 
 def _end(token: str, session: int) -> None:

@@ -52,8 +52,8 @@ def trial_spec(
     )
 
 
-def space_of(plan: Mapping[str, Any]) -> Space:
-    """The space of a stored plan, with the objective that its trials really have. Raises SpaceError."""
-    found = find(plan["space"])
+def space_of(name: str, merged: bool) -> Space:
+    """The space of a plan, with the objective that its trials really have. Raises SpaceError."""
+    found = find(name)
     # Without validation images there are no validation metrics.
-    return replace(found, metric=found.metric.removeprefix("val_")) if plan.get("merged") else found
+    return replace(found, metric=found.metric.removeprefix("val_")) if merged else found

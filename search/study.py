@@ -93,7 +93,7 @@ def run(plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = 
     `offline` takes an MLflow that is away for granted. Raises SearchError, SpaceError or TrackingError with one line
     for people.
     """
-    space = space_of(plan.to_json())
+    space = space_of(plan.space, plan.merged)
     progress = Progress(
         plan.study,
         space.columns,

@@ -67,13 +67,18 @@ class Artifacts:
         return self._repository(self._places[run_id])
 
     def _repository(self, location: str) -> Any:
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
         if location not in self._repositories:
-            self._repositories[location] = get_artifact_repository(location, tracking_uri=self._connection.uri)
+            self._repositories[location] = repository(self._connection.uri, location)
             while len(self._repositories) > KEPT:
                 self._repositories.popitem(last=False)
         return self._repositories[location]
+
+
+def repository(uri: str, location: str) -> Any:
+    """MLflow's access to an artifact location of the tracking store at `uri`."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(location, tracking_uri=uri)
 
 
 def _folder(path: PurePosixPath) -> str | None:

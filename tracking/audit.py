@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracking.client import Connection
+from tracking.artifacts import repository
+from tracking.client import Connection, or_none
 from tracking.faults import Fault, fault_of
 from tracking.runs import KIND, NUMBER, STUDY
 from tracking.values import Point
@@ -60,7 +61,7 @@ def runs(connection: Connection, identity: str) -> list[Found]:
 
 def run(connection: Connection, run_id: str) -> Found | None:
     """One run; None where there is none of that id."""
-    found = _or_none(lambda: connection.client.get_run(run_id))
+    found = or_none(lambda: connection.client.get_run(run_id))
     return None if found is None else _found(connection, found)
 
 
@@ -85,7 +86,7 @@ def models(connection: Connection, run_ids: Iterable[str]) -> list[FoundModel]:
 
 def model(connection: Connection, model_id: str) -> FoundModel | None:
     """One logged model; None where there is none of that id."""
-    found = _or_none(lambda: connection.client.get_logged_model(model_id))
+    found = or_none(lambda: connection.client.get_logged_model(model_id))
     return None if found is None else _model(connection, found)
 
 
@@ -116,7 +117,7 @@ def model_files(connection: Connection, model_id: str, folder: Path) -> bool:
     if not is_whole(connection, location):
         return False
     folder.mkdir(parents=True)
-    _repository(connection, location).download_artifacts("", str(folder))
+    repository(connection.uri, location).download_artifacts("", str(folder))
     return True
 
 
@@ -128,23 +129,12 @@ def is_whole(connection: Connection, location: str) -> bool:
     if "MLmodel" not in files or not files.get(WEIGHTS):
         return False
     with tempfile.TemporaryDirectory(prefix="keras-search-") as folder:
-        local = _repository(connection, location).download_artifacts("MLmodel", folder)
+        local = repository(connection.uri, location).download_artifacts("MLmodel", folder)
         try:
             wanted = Model.load(local).model_size_bytes
         except Exception:  # a damaged one raises whatever its content leads to
             return False
     return wanted is None or sum(n for path, n in files.items() if path not in UNCOUNTED) >= wanted
-
-
-def _or_none(ask: Any) -> Any:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return ask()
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
 
 
 def _model(connection: Connection, logged: LoggedModel) -> FoundModel:
@@ -202,16 +192,10 @@ def _found(connection: Connection, run: Run) -> Found:
     )
 
 
-def _repository(connection: Connection, location: str) -> Any:
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    return get_artifact_repository(location, tracking_uri=connection.uri)
-
-
 def _files(connection: Connection, location: str, path: str | None = None) -> list[FileInfo]:
     """What stands at the top of an artifact location, or in one of its folders; nothing where it is not there."""
     try:
-        return list(_repository(connection, location).list_artifacts(path))
+        return list(repository(connection.uri, location).list_artifacts(path))
     except Exception as error:
         if fault_of(error) is Fault.AWAY:
             raise

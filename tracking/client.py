@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tracking import quiet
 from tracking.errors import TrackingError
@@ -20,6 +20,8 @@ try:
     import fcntl
 except ImportError:  # Windows: two searches must not start at once on a new home
     fcntl = None  # type: ignore[assignment]
+
+T = TypeVar("T")
 
 
 class Connection:
@@ -63,6 +65,18 @@ def connect(uri: str) -> MlflowClient:
     with _alone(sqlite_path(uri) if uri.startswith("sqlite") else None):
         # Both said: MLflow would take the registry's address from the process' global state.
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def or_none(ask: Callable[[], T]) -> T | None:
+    """What `ask` gets from MLflow; None where there is no such thing. Raises whatever else MLflow raises."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return ask()
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str, artifact_root: Path | None) -> str:

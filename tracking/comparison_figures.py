@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracking.figures import FAINT, GRID, INK
+from tracking.figures import FAINT, GRID, INK, frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,13 +149,7 @@ def _dress(axes: Axes, trainings: Sequence[Training], name: str) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.minorticks_off()
-    axes.grid(color=GRID, lw=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color("#c3cad3")
-    axes.tick_params(labelsize=8, colors=FAINT, length=3)
+    frame(axes)
 
 
 def _legend(figure: Figure, trainings: Sequence[Training], columns: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tracking.figures import FAINT, GRID, INK, TRAINING, VALIDATION
+from tracking.figures import EDGE, FAINT, GRID, INK, TRAINING, VALIDATION, frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,7 +103,7 @@ def reliability(bins: Sequence[Bin], ece: float, title: str = "Reliability") -> 
     below.set_ylabel("images", fontsize=9, color=FAINT)
     below.set_xlabel("probability of the predicted class", fontsize=9, color=FAINT)
     for axes in (top, below):
-        _dress(axes, "y")
+        frame(axes, "y")
         axes.set_xlim(0, 1)
     return _png(figure)
 
@@ -131,7 +131,7 @@ def class_scores(f1: Sequence[float], class_names: Sequence[str], title: str = "
     curve.set_ylim(0, 1.03)
     curve.set_title(f"all {len(scores)} classes, lowest first", fontsize=10, color=INK, loc="left")
     curve.set_xlabel("classes", fontsize=9, color=FAINT)
-    _dress(curve, "both")
+    frame(curve, "both")
     lowest = figure.add_subplot(grid[0, 1])
     _bars(lowest, [names[i] for i in order[:WEAKEST]], scores[order[:WEAKEST]])
     lowest.set_title(f"the {WEAKEST} lowest", fontsize=10, color=INK, loc="left")
@@ -225,16 +225,6 @@ def _png(figure: Figure) -> bytes:
     return picture.getvalue()
 
 
-def _dress(axes: Axes, lines: Literal["x", "y", "both"]) -> None:
-    axes.grid(axis=lines, color=GRID, lw=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color("#c3cad3")
-    axes.tick_params(labelsize=8, colors=FAINT, length=3)
-
-
 def _legend(axes: Axes, side: Literal["left", "right"], columns: int = 1) -> None:
     """Above the axes, where it hides nothing."""
     left = side == "left"
@@ -257,7 +247,7 @@ def _bars(axes: Axes, names: Sequence[str], values: NDArray[np.float64], mean: f
     if mean is not None:
         axes.axvline(mean, color=VALIDATION, lw=1.2, ls=(0, (4, 3)), label=f"mean {mean:.3f}")
         _legend(axes, "right")
-    _dress(axes, "x")
+    frame(axes, "x")
     axes.set_yticks(places, names, parse_math=False, color=INK)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(names) - 0.4, -0.6)
@@ -290,7 +280,7 @@ def _cells(axes: Axes, counts: NDArray[np.int64], names: Sequence[str]) -> None:
         axes.tick_params(which="minor", length=0)
     axes.tick_params(labelsize=8, colors=INK, length=0)
     for side in axes.spines.values():
-        side.set_color("#c3cad3")
+        side.set_color(EDGE)
     counted = "" if size <= MOST_NUMBERED else ", counted from 0"
     axes.set_xlabel(f"predicted class{counted}", fontsize=9, color=FAINT)
     axes.set_ylabel(f"true class{counted}", fontsize=9, color=FAINT)
@@ -311,7 +301,7 @@ def _largest(axes: Axes, counts: NDArray[np.int64], names: Sequence[str]) -> Non
         share = images / max(int(counts[true].sum()), 1)
         axes.annotate(f"{images} ({_percent(share)})", (images, place), xytext=(4, 0), textcoords="offset points",
                       fontsize=8, color=INK, va="center_baseline")  # fmt: skip
-    _dress(axes, "x")
+    frame(axes, "x")
     axes.set_yticks(places, [f"{names[t]} → {names[p]}" for t, p, _ in cells], parse_math=False, color=INK)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(max(len(cells), 1) - 0.4, -0.6)

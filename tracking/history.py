@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tracking.errors import TrackingError
-from tracking.registry_lock import held
+from tracking.registry_lock import Lock, held
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -96,14 +96,7 @@ def make_champion(
         if champion != expected:
             raise ChampionChanged(f"{model}: the champion is version {champion} by now, not {expected}")
         event = _event(PROMOTED, version, champion, now.get(PREVIOUS), by, facts)
-        with _undone_where_it_fails(client, model, event):
-            _write(client, model, event)
-            lock.check()
-            if champion is not None:
-                client.set_registered_model_alias(model, PREVIOUS, champion)
-            lock.check()
-            client.set_registered_model_alias(model, CHAMPION, version)
-        _finish(client, model, event)
+        _move(client, model, lock, event, champion or event.previous)
         return champion
 
 
@@ -125,16 +118,7 @@ def roll_back(client: MlflowClient, model: str, by: str, facts: Mapping[str, Any
             raise TrackingError(f"{model}: version {champion} is the first champion; there is none to go back to")
         target, older = before[-1], (before[-2] if len(before) > 1 else None)
         event = _event(ROLLED_BACK, target, champion, now.get(PREVIOUS), by, facts)
-        with _undone_where_it_fails(client, model, event):
-            _write(client, model, event)
-            lock.check()
-            if older is not None:
-                client.set_registered_model_alias(model, PREVIOUS, older)
-            elif PREVIOUS in now:
-                client.delete_registered_model_alias(model, PREVIOUS)
-            lock.check()
-            client.set_registered_model_alias(model, CHAMPION, target)
-        _finish(client, model, event)
+        _move(client, model, lock, event, older)
         return champion, target
 
 
@@ -175,6 +159,25 @@ def heal(client: MlflowClient, model: str) -> list[str]:
     return said
 
 
+def _move(client: MlflowClient, model: str, lock: Lock, event: Event, previous: str | None) -> None:
+    """Write the event, move `previous`, then `champion`, and mark the event done."""
+    with _undone_where_it_fails(client, model, event):
+        _write(client, model, event)
+        lock.check()
+        _set_previous(client, model, previous)
+        lock.check()
+        client.set_registered_model_alias(model, CHAMPION, event.version)
+    _finish(client, model, event)
+
+
+def _set_previous(client: MlflowClient, model: str, wanted: str | None) -> None:
+    now = aliases(client, model).get(PREVIOUS)
+    if wanted is None and now is not None:
+        client.delete_registered_model_alias(model, PREVIOUS)
+    elif wanted is not None and now != wanted:
+        client.set_registered_model_alias(model, PREVIOUS, wanted)
+
+
 @contextmanager
 def _undone_where_it_fails(client: MlflowClient, model: str, event: Event) -> Iterator[None]:
     try:
@@ -190,11 +193,7 @@ def _undone_where_it_fails(client: MlflowClient, model: str, event: Event) -> It
 
 
 def _undo(client: MlflowClient, model: str, event: Event) -> None:
-    now = aliases(client, model)
-    if event.previous is None and PREVIOUS in now:
-        client.delete_registered_model_alias(model, PREVIOUS)
-    elif event.previous is not None and now.get(PREVIOUS) != event.previous:
-        client.set_registered_model_alias(model, PREVIOUS, event.previous)
+    _set_previous(client, model, event.previous)
     client.delete_registered_model_tag(model, event.key)
 
 

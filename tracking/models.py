@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking.artifacts import Artifacts
+from tracking.client import or_none
 from tracking.faults import Fault, fault_of
 from tracking.integrity import DIGEST_TAG, folder_digest
 from tracking.values import params_of
@@ -128,15 +129,8 @@ class Removal:
 
     def __call__(self) -> None:
         """Remove it; nothing to do where it is gone already."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            model = self._client.get_logged_model(self._model_id)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return
-            raise
-        if self._is_registered(model):
+        model = or_none(lambda: self._client.get_logged_model(self._model_id))
+        if model is None or self._is_registered(model):
             return
         # The files first: once the record is gone, nobody knows where they were.
         self._artifacts.remove_model(model.artifact_location)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracking import history, registry_lock
-from tracking.client import connect
+from tracking.artifacts import repository
+from tracking.client import connect, or_none
 from tracking.errors import NoSuchModel, TrackingAway, TrackingError
 from tracking.faults import Fault, fault_of, one_line
 from tracking.history import CHAMPION
@@ -116,12 +117,9 @@ def fetch_model(uri: str, model_id: str, folder: Path, *, digest: str | None = N
     """The same of a logged model; `digest` is that of its files, by default the one noted when it was uploaded."""
     with _told(uri):
         client = connect(uri)
-        try:
-            logged = client.get_logged_model(model_id)
-        except Exception as error:
-            if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
-                raise TrackingError(f"model {model_id} is gone from MLflow") from error
-            raise
+        logged = or_none(lambda: client.get_logged_model(model_id))
+        if logged is None:
+            raise TrackingError(f"model {model_id} is gone from MLflow")
         wanted = digest or logged.tags.get(DIGEST_TAG)
         place = folder / model_id
         if place.is_dir() and wanted and folder_digest(place) == wanted:
@@ -129,10 +127,7 @@ def fetch_model(uri: str, model_id: str, folder: Path, *, digest: str | None = N
         folder.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{model_id}-", dir=folder))
         try:
-            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-            repository = get_artifact_repository(logged.artifact_location, tracking_uri=uri)
-            repository.download_artifacts("", str(aside))
+            repository(uri, logged.artifact_location).download_artifacts("", str(aside))
             found = folder_digest(aside)
             if not (aside / "MLmodel").is_file():
                 raise TrackingError(f"the files of model {model_id} are gone from {logged.artifact_location}")
@@ -164,21 +159,16 @@ def run_tags(uri: str, run_id: str) -> dict[str, str]:
 def add_files(uri: str, model_id: str, name: str, folder: Path) -> None:
     """Put the files of a local folder beside a logged model's own, below `name`. Raises TrackingError."""
     with _told(uri):
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
         logged = connect(uri).get_logged_model(model_id)
-        get_artifact_repository(logged.artifact_location, tracking_uri=uri).log_artifacts(str(folder), name)
+        repository(uri, logged.artifact_location).log_artifacts(str(folder), name)
 
 
 def read_file(uri: str, model_id: str, name: str) -> bytes | None:
     """The content of one file of a logged model; None where it is not there. Raises TrackingError."""
     with _told(uri), tempfile.TemporaryDirectory(prefix="keras-search-") as folder:
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
         logged = connect(uri).get_logged_model(model_id)
-        repository = get_artifact_repository(logged.artifact_location, tracking_uri=uri)
         try:
-            return Path(repository.download_artifacts(name, folder)).read_bytes()
+            return Path(repository(uri, logged.artifact_location).download_artifacts(name, folder)).read_bytes()
         except Exception as error:  # each kind of artifact store has its own way to say that there is none
             if fault_of(error) is Fault.AWAY:
                 raise
@@ -218,12 +208,9 @@ def champion(uri: str, model: str) -> Version | None:
     """The champion; None where there is none or no such model. What a killed promotion left is mended first."""
     with _told(uri):
         client = connect(uri)
-        try:
-            found = client.get_registered_model(model)
-        except Exception as error:
-            if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise
+        found = or_none(lambda: client.get_registered_model(model))
+        if found is None:
+            return None
         locked = any(key.startswith(registry_lock.PREFIX) for key in found.tags)
         if locked or any(not event.done for event in history.events(client, model)):
             with registry_lock.held(client, model):
@@ -252,13 +239,11 @@ def who() -> str:
 
 
 def _model(client: MlflowClient, name: str, uri: str) -> RegisteredModel:
-    try:
-        return client.get_registered_model(name)
-    except Exception as error:
-        if getattr(error, "error_code", "") != "RESOURCE_DOES_NOT_EXIST":
-            raise
+    found = or_none(lambda: client.get_registered_model(name))
+    if found is None:
         known = ", ".join(sorted(m.name for m in client.search_registered_models())) or "none"
-        raise NoSuchModel(f"no model {name!r} in the registry at {masked(uri)}; there: {known}") from error
+        raise NoSuchModel(f"no model {name!r} in the registry at {masked(uri)}; there: {known}")
+    return found
 
 
 def _set_tags(client: MlflowClient, model: str, version: str, tags: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracking.artifacts import Artifacts
 from tracking.batch import Batch
-from tracking.client import Connection
+from tracking.client import Connection, or_none
 from tracking.errors import TrackingAway, TrackingError
 from tracking.faults import Fault, fault_of, one_line
 from tracking.models import Removal, Upload
@@ -300,13 +300,8 @@ class Tracker:
 
     def _known(self, run_id: str) -> MlflowRun | None:
         """The run of an id that was written down, brought back where somebody deleted it; None where it is gone."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            found = self._client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
+        found = or_none(lambda: self._client.get_run(run_id))
+        if found is None:
             return None
         if found.info.lifecycle_stage == "deleted":
             self._client.restore_run(run_id)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
+from pathlib import Path
 
 from search.executors.devices import Slot
 
@@ -28,6 +30,13 @@ def keras_environment(slot: Slot, backend: str) -> dict[str, str]:
     if slot.gpu is None:
         found["JAX_PLATFORMS"] = "cpu"
     return found
+
+
+def importable(environment: Mapping[str, str]) -> dict[str, str]:
+    """The same environment, in which a child finds this project wherever it is started."""
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
+    return {**environment, "PYTHONPATH": path}
 
 
 def is_secret(name: str, value: str) -> bool:

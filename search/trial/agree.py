@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from search.trial import served
+from search.trial.answer import answer
 from spaces.datasets import load
-from spaces.errors import DatasetError, SpaceError
 
 
-def main(asked: str, answer: str) -> None:
+def main(order: dict[str, Any]) -> dict[str, Any]:
     """Answer whether the weights are equal, and how far the probabilities differ at most.
 
     The order: models (two folders), dataset, data_folder, seed and limits of the split.
     """
-    order = json.loads(Path(asked).read_text())
     arrays = load(
         order["dataset"],
         Path(order["data_folder"]),
@@ -37,11 +35,8 @@ def main(asked: str, answer: str) -> None:
         "difference": float(np.abs(one - other).max()),
         "same_class": float((one.argmax(axis=1) == other.argmax(axis=1)).mean()),
     }
-    Path(answer).write_text(json.dumps(said))
+    return said
 
 
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except (DatasetError, SpaceError, OSError, ValueError) as error:
-        sys.exit(" ".join(f"{error}".split())[:1000])
+    answer(main)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,18 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from search.trial import served
+from search.trial.answer import answer
 
 Pixels = npt.NDArray[np.uint8]
 Predict = Callable[[Pixels], npt.NDArray[np.float32]]
 
 
-def main(asked: str, answer: str) -> None:
+def main(order: dict[str, Any]) -> dict[str, Any]:
     """Write the order's `model` folder as `format` to `path`; answer how far it is from the `expected` probabilities.
 
     `images` and `expected` are .npy files, uint8 images and what the original gives for them. The answer's
     `difference` is the largest of all probabilities, None where one is not a number.
     """
-    order = json.loads(Path(asked).read_text())
     images, expected = np.load(order["images"]), np.load(order["expected"])
     write, load = FORMATS[order["format"]]
     path = Path(order["path"])
@@ -37,7 +35,7 @@ def main(asked: str, answer: str) -> None:
         raise ValueError(f"what was written gives {found.shape} for images that should give {expected.shape}")
     difference = float(np.abs(found - expected).max())
     said = {"difference": difference if np.isfinite(difference) else None, "images": len(images)}
-    Path(answer).write_text(json.dumps(said))
+    return said
 
 
 def _write_keras(model: Path, path: Path) -> None:
@@ -93,7 +91,4 @@ FORMATS: dict[str, tuple[Callable[[Path, Path], None], Callable[[Path], Predict]
 
 
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        sys.exit(" ".join(f"{error}".split())[:1000])
+    answer(main)

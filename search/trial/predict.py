@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from search.trial import served
+from search.trial.answer import answer
 
 
-def main(asked: str, answer: str) -> None:
+def main(order: dict[str, Any]) -> dict[str, Any]:
     """Write the probabilities of the order's `images` (a .npy of uint8, raw) to its `out` (a .npy).
 
     The order says whose: `model`, a model folder, or `network` of keras.applications with the file of its `weights`.
     """
-    order = json.loads(Path(asked).read_text())
     images = np.load(order["images"], mmap_mode="r")
     if "network" in order:
         from search.trial import pretrained
@@ -26,11 +25,8 @@ def main(asked: str, answer: str) -> None:
     else:
         found = served.probabilities(served.load(Path(order["model"])), images)
     np.save(order["out"], found)
-    Path(answer).write_text(json.dumps({"images": len(found), "classes": found.shape[1]}))
+    return {"images": len(found), "classes": found.shape[1]}
 
 
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        sys.exit(" ".join(f"{error}".split())[:1000])
+    answer(main)
