@@ -8,10 +8,10 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from search import listen
 from tracking import quiet
 from tracking import server as servers
 
@@ -65,16 +65,8 @@ class Server:
             self.process = subprocess.Popen(
                 arguments, env=os.environ | extra, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + START_LIMIT
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                break
-            try:
-                with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
-                    return
-            except OSError:
-                time.sleep(0.1)
-        raise RuntimeError(f"the server did not start: {self.log.read_text()[-2000:]}")
+        if not listen.answers(self.process, f"{self.uri}/health", START_LIMIT):
+            raise RuntimeError(f"the server did not start: {self.log.read_text()[-2000:]}")
 
     def kill(self) -> None:
         """SIGKILL to it and its child: MLflow's server is two processes."""

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from search.budget import Budget, read_budget, read_size, read_time
+from search.budget import Budget, read_budget, read_size
 from search.errors import InputError
 from search.executors.devices import Gpu, Slot, cores, gpus, memory, share
+from search.fitting import check_images, check_narrowings, choose_baselines, space_problems
+from search.reader import Reader
 from search.settings import Settings
 from search.settings import problems as settings_problems
-from spaces import Baseline, Defaults, HyperParameters, RandomDraws, Recipe, Replay, Space, canonical, declared, find
-from spaces._find import line_of
-from spaces._hp import narrow
-from spaces.datasets import DataSpec, describe
-from spaces.errors import DatasetError, SpaceError
+from spaces import Space, declared, find
+from spaces.datasets import describe
 
 SAMPLER_NAMES = ("tpe", "random", "qmc")
 PRUNER_NAMES = ("asha", "median", "none")
 BACKENDS = ("tensorflow", "jax")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
-T = TypeVar("T")
 
 SPACE_IN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -152,57 +149,6 @@ class Plan:
         return {name: getattr(self, name) for name in IDENTITY}
 
 
-@dataclass
-class _Reader:
-    """Reads the texts of a request, collecting problems instead of stopping at the first."""
-
-    problems: list[str] = field(default_factory=list)
-
-    def whole(self, flag: str, text: str | None, default: int, least: int = 1) -> int:
-        if text is None:
-            return default
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if value < least:
-            self.problems.append(f"{flag} {text}: give a whole number, {least} or more")
-            return default
-        return value
-
-    def one_of(self, flag: str, text: str | None, names: Sequence[str], default: str) -> str:
-        if text is None:
-            return default
-        if text not in names:
-            near = difflib.get_close_matches(text, names, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            self.problems.append(f"{flag} {text}: unknown; choose one of {', '.join(names)}.{hint}")
-            return default
-        return text
-
-    def seconds(self, flag: str, text: str | None, default: float | None = None) -> float | None:
-        """`none` turns a limit off."""
-        if text is None or text == "none":
-            return default if text is None else None
-        return self.parsed(flag, text, read_time, "give seconds, or a time like 90s, 30m, 8h")
-
-    def parsed(self, flag: str, text: str | None, read: Callable[[str], T | None], hint: str) -> T | None:
-        """None where nothing was said, and for `none`, which turns a limit off."""
-        if text == "none":
-            return None
-        value = None if text is None else read(text)
-        if text is not None and value is None:
-            self.problems.append(f"{flag} {text}: {hint}")
-        return value
-
-    def attempt(self, what: Callable[[], Any]) -> Any:
-        try:
-            return what()
-        except SpaceError as error:
-            self.problems.append(str(error))
-            return None
-
-
 def make(
     request: Request,
     settings: Settings,
@@ -211,7 +157,7 @@ def make(
     tracking_problem: Callable[[str], str | None] | None = None,
 ) -> Plan:
     """The plan of a request. Raises InputError with every problem found, before anything is touched."""
-    read = _Reader()
+    read = Reader()
     space: Space | None = read.attempt(lambda: find(request.space))
     found = gpus()
     slots = _slots(request, found, read)
@@ -219,9 +165,9 @@ def make(
     typed = _narrowings(request.narrow, read)
     cut = None if space is None or on_gpu or request.full else space.cut
     narrowings = (dict(cut.narrow) if cut else {}) | typed
-    if space is not None and not _space_problems(space, read):
-        _check_narrowings(space, narrowings, read)
-        narrowings = {name: text for name, text in narrowings.items() if name in declared_names(space)}
+    if space is not None and not space_problems(space, read):
+        check_narrowings(space, narrowings, read)
+        narrowings = {name: text for name, text in narrowings.items() if name in declared(space)}
     epochs = read.whole("--epochs", request.epochs, cut.epochs if cut else (space.epochs if space else 1))
     trials = read.whole("--trials", request.trials, cut.trials if cut else (space.trials if space else 1))
     train = _limit("--train-images", request.train_images, cut.train if cut else None, read)
@@ -244,10 +190,10 @@ def make(
         read.problems += settings_problems(settings)
         place = tracking_problem(settings.tracking_uri) if tracking_problem else None
         read.problems += [place] if place else []
-    _check_images(space, train, validation, read)
+    check_images(space, train, validation, read)
     if read.problems or space is None:
         raise InputError(read.problems)
-    baselines, left_out = _baselines(space, narrowings, epochs, max_params)
+    baselines, left_out = choose_baselines(space, narrowings, epochs, max_params)
     by_hand = {
         "epochs": request.epochs,
         "trials": request.trials,
@@ -283,7 +229,7 @@ def make(
 
 
 def _limits(
-    request: Request, slots: Sequence[Slot], read: _Reader, stored: Mapping[str, Any] | None = None
+    request: Request, slots: Sequence[Slot], read: Reader, stored: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """What may change each time a study goes on; what is not said stays as it was stored."""
     before = stored or {}
@@ -332,7 +278,7 @@ def resume(stored: Mapping[str, Any], request: Request) -> Plan:
 
     Raises InputError with every problem found.
     """
-    read = _Reader()
+    read = Reader()
     found = gpus()
     slots = _slots(
         request if request.slots or request.gpus else replace(request, slots=str(stored["slots"])), found, read
@@ -378,17 +324,12 @@ def _show(value: Any) -> str:
     return str(value)
 
 
-def declared_names(space: Space) -> set[str]:
-    """The names of every hyperparameter the space can draw."""
-    return set(declared(space))
-
-
 def _new_name(space: str, now: datetime) -> str:
     stem = re.sub(r"[^A-Za-z0-9_-]", "-", Path(space).name.removesuffix(".py"))
     return f"{stem}-{now:%Y%m%d-%H%M%S}"
 
 
-def _narrowings(words: Sequence[str], read: _Reader) -> dict[str, str]:
+def _narrowings(words: Sequence[str], read: Reader) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in words:
         name, equals, text = word.partition("=")
@@ -403,82 +344,7 @@ def _narrowings(words: Sequence[str], read: _Reader) -> dict[str, str]:
     return found
 
 
-def _space_problems(space: Space, read: _Reader) -> bool:
-    """Whether the space itself is wrong; what its functions return is tried on its defaults and a few draws."""
-    before = len(read.problems)
-    where = f"{space.path}:1:"
-    try:
-        data, names = describe(space.dataset), declared_names(space)
-    except DatasetError as error:
-        read.problems.append(str(error))
-        return True
-    except Exception as error:
-        read.problems.append(_in_space(space, "sample", error))
-        return True
-    # One configuration that fails is its own fault, found when it is drawn; the defaults, or all, are the space's.
-    faults = [_fault(space, hp, data) for hp in (Defaults(), *(RandomDraws(seed) for seed in range(4)))]
-    if faults[0] or all(faults):
-        read.problems.append(next(f for f in faults if f))
-        return True
-    if space.direction not in ("maximize", "minimize"):
-        read.problems.append(f"{where} direction={space.direction!r}: choose maximize or minimize")
-    if min(space.epochs, space.trials) < 1:
-        read.problems.append(f"{where} epochs={space.epochs}, trials={space.trials}: both must be 1 or more")
-    for baseline in space.baselines:
-        unknown = sorted(set(baseline.config) - names)
-        if unknown:
-            read.problems.append(f"{where} baseline {baseline.name} names {', '.join(unknown)}, which is never drawn")
-    unknown = sorted(set(space.columns) - names)
-    if unknown:
-        read.problems.append(f"{where} columns name {', '.join(unknown)}, which is never drawn")
-    return len(read.problems) > before
-
-
-def _fault(space: Space, hp: HyperParameters, data: DataSpec) -> str:
-    """What is wrong with the configuration that `hp` draws; empty where nothing is."""
-    step = "sample"
-    try:
-        config = space.sample(hp)
-        if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
-            raise TypeError(f"it returned {config!r:.60}, not a dict by hyperparameter name")
-        canonical(config)
-        step = "params"
-        if not isinstance(count := space.params(config, data), int):
-            raise TypeError(f"it returned {count!r:.60}, not a whole number")
-        step = "multiply_adds"
-        space.multiply_adds(config, data)
-        step = "recipe"
-        if not isinstance(recipe := space.recipe(config), Recipe):
-            raise TypeError(f"it returned {recipe!r:.60}, not a Recipe")
-    except Exception as error:
-        return _in_space(space, step, error)
-    return ""
-
-
-def _check_narrowings(space: Space, narrowings: Mapping[str, str], read: _Reader) -> None:
-    try:
-        known = declared(space)
-    except Exception as error:
-        read.problems.append(_in_space(space, "sample", error))
-        return
-    for name, text in narrowings.items():
-        if name in known:
-            read.attempt(lambda n=name, t=text: narrow(known[n], t))  # type: ignore[misc]
-        else:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            read.problems.append(
-                f"{name}={text}: space {space.name} has no hyperparameter {name!r}.{hint} It has: {', '.join(known)}"
-            )
-
-
-def _in_space(space: Space, function: str, error: Exception) -> str:
-    assert space.path is not None
-    text = f"{space.path}:{line_of(error, space.path)}: {function}() failed: {type(error).__name__}: {error}"
-    return text.splitlines()[0]
-
-
-def _slots(request: Request, found: tuple[Gpu, ...], read: _Reader) -> tuple[Slot, ...]:
+def _slots(request: Request, found: tuple[Gpu, ...], read: Reader) -> tuple[Slot, ...]:
     available = cores()
     chosen: tuple[int, ...] = tuple(g.index for g in found)
     if request.gpus is not None and request.gpus != "none":
@@ -499,25 +365,10 @@ def _slots(request: Request, found: tuple[Gpu, ...], read: _Reader) -> tuple[Slo
     return share(count, chosen, available)
 
 
-def _limit(flag: str, text: str | None, default: int | None, read: _Reader) -> int | None:
+def _limit(flag: str, text: str | None, default: int | None, read: Reader) -> int | None:
     if text == "all":
         return None
     return default if text is None else read.whole(flag, text, 1)
-
-
-def _check_images(space: Space | None, train: int | None, validation: int | None, read: _Reader) -> None:
-    if space is None:
-        return
-    data = read.attempt(lambda: describe(space.dataset))
-    if data is None:
-        return
-    parts = {
-        "--train-images": (train, data.fitting_size),
-        "--validation-images": (validation, data.validation_size),
-    }
-    for flag, (limit, there) in parts.items():
-        if limit is not None and not data.classes <= limit <= there:
-            read.problems.append(f"{flag} {limit}: {data.name} has {there}; give {data.classes} to {there}, or all")
 
 
 def _precision(asked: str, slots: Sequence[Slot], found: Sequence[Gpu]) -> str:
@@ -529,35 +380,6 @@ def _precision(asked: str, slots: Sequence[Slot], found: Sequence[Gpu]) -> str:
     if None in used or not capabilities or min(capabilities) < 7:
         return "float32"
     return "mixed_bfloat16" if min(capabilities) >= 8 else "mixed_float16"
-
-
-def _baselines(
-    space: Space, narrowings: Mapping[str, str], epochs: int, max_params: int | None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The baselines to run and, for the others, why not. What the cut narrowed binds searched trials and baselines."""
-    chosen, left_out = [], []
-    for baseline in space.baselines:
-        reason = _unfit(space, baseline, narrowings, epochs, max_params)
-        if reason:
-            left_out.append(f"baseline {baseline.name} is left out: {reason}")
-        else:
-            chosen.append(baseline.name)
-    return tuple(chosen), tuple(left_out)
-
-
-def _unfit(
-    space: Space, baseline: Baseline, narrowings: Mapping[str, str], epochs: int, max_params: int | None
-) -> str | None:
-    if baseline.epochs > epochs and not baseline.always:
-        return f"it takes {baseline.epochs} epochs, the study has {epochs}"
-    try:
-        config = space.sample(Replay(baseline.config, narrowings))
-    except SpaceError as error:
-        return str(error)
-    count = space.params(config, describe(space.dataset))
-    if max_params is not None and count > max_params:
-        return f"it has {count:,} parameters, more than --max-params {max_params:,}"
-    return None
 
 
 def _cuts(space: Space, typed: Mapping[str, str], by_hand: set[str]) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 import uuid
 from collections import deque
 from collections.abc import Iterator
@@ -137,13 +136,8 @@ def _end(token: str, session: int) -> None:
 
 
 def _wait(process: subprocess.Popen[bytes], said: _Output, health: str) -> None:
-    deadline = time.monotonic() + START_LIMIT
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise SearchError(f"MLflow's scoring server ended at once: {said.last(process.returncode)}")
-        try:
-            with urllib.request.urlopen(health, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.3)
-    raise SearchError(f"MLflow's scoring server did not answer at {health} within {START_LIMIT:.0f} s")
+    if listen.answers(process, health, START_LIMIT):
+        return
+    if process.poll() is None:
+        raise SearchError(f"MLflow's scoring server did not answer at {health} within {START_LIMIT:.0f} s")
+    raise SearchError(f"MLflow's scoring server ended at once: {said.last(process.returncode)}")

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
-import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import figures, mirror, repeats, store
+from search import figures, mirror, store
+from search.asking import MEMORY, Asker
 from search.budget import Clock, share, trained
 from search.console import Progress, Row, Screen
-from search.engines import memory
 from search.engines import optuna as engine
 from search.engines.pruners import PRUNERS, rungs
-from search.errors import FAILED, INTERRUPTED, OK, TERMINATED, InputError, SearchError
+from search.errors import FAILED, OK, InputError, SearchError
 from search.executors.devices import Slot
 from search.executors.local import Died, LocalExecutor
+from search.interrupt import Interrupt, heeded
 from search.lease import Lease, leased, owned
 from search.mirror import IDENTITY, MIRRORED, REASON, Mirror
 from search.plan import Plan, check_identity, describe_plan
@@ -36,15 +31,12 @@ from search.specs import space_of, trial_spec
 from search.trial.schedule import best_epoch
 from search.trial.spec import TrialSpec
 from search.weights import Shelf
-from spaces import Baseline, Space
-from spaces._find import line_of
+from spaces import Space
 from spaces.datasets import DataSpec, describe, prepare
 from tracking.provenance import collect
 from tracking.runs import Run, Tracker
 
-MEMORY = "memory"  # of a trial: what it took, or that it was too much
 MAX_CRASHES = 3  # of one trial, after which it fails
-MAX_REFUSED = 200  # refused proposals in a row after which nothing is left to run
 TICK = 0.25  # seconds
 GRACE = 15.0  # seconds a trial that must stop has to end its epoch
 AWAY, LAST_WAIT = 10.0, 300.0  # seconds the end waits for an MLflow that is silent, and for one that answers
@@ -110,7 +102,7 @@ def run(plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = 
     )
     folder = settings.study_folder(plan.study)
     # From here on a first Ctrl-C closes the study in good order, whatever an earlier process left behind.
-    with _signals() as interrupt, owned(folder, plan.study):
+    with heeded() as interrupt, owned(folder, plan.study):
         study = open_study(plan, space, settings)
         with leased(study, screen.say) as lease:
             tracker = Tracker(settings.tracking_uri, space.name, settings.artifacts, offline=offline)
@@ -166,44 +158,6 @@ def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
     return study
 
 
-class Interrupt:
-    """Counts Ctrl-C and SIGTERM; `number` is the first one's."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.number = signal.SIGINT
-        self.armed = True
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
-        if self.count == 1:
-            self.number = signal.Signals(number)
-        elif self.armed:
-            raise KeyboardInterrupt
-        elif self.count > 2:
-            os._exit(self.exit_code)  # everything that counts is on disk; MLflow is brought up to date by the next
-
-    @property
-    def exit_code(self) -> int:
-        """130 for Ctrl-C, 143 for SIGTERM."""
-        return TERMINATED if self.number == signal.SIGTERM else INTERRUPTED
-
-
-@contextmanager
-def _signals() -> Iterator[Interrupt]:
-    """The first signal asks running trials to checkpoint and stop; the second raises KeyboardInterrupt."""
-    interrupt = Interrupt()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupt
-        return
-    before = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interrupt
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 class Session:
     """One run of the coordinator over one study."""
 
@@ -231,10 +185,8 @@ class Session:
         self.active: dict[int, Active] = {}
         self.waiting: list[FrozenTrial] = []
         self.found: set[int] = set()  # trials whose run may have been made already
-        self.baselines: list[Baseline] = []
-        self.observed: list[memory.Observation] = []
+        self.asker = Asker(plan, space, study, folder, say=screen.step, passed_over=self._passed_over)
         self.reason = ""  # why running trials are to stop
-        self.exhausted = ""  # why there is nothing new to start
         self.nothing_left = False
         self.failures = 0  # in a row
 
@@ -291,7 +243,7 @@ class Session:
         if behind:
             self.screen.say(f"MLflow is brought up to date: {len(behind)} finished trials")
         self.shelf.drop_fallen()
-        self.observed = [memory.Observation.from_json(t.user_attrs[MEMORY]) for t in trials if MEMORY in t.user_attrs]
+        self.asker.take_up(trials)
         self._count_what_is_done(trials)
 
     def _look_at_the_clock(self) -> None:
@@ -338,89 +290,11 @@ class Session:
             if self.waiting:
                 self._start(self.waiting.pop(0), slot)
                 continue
-            trial = None if self.nothing_left else self._next_trial()
+            trial = None if self.nothing_left else self.asker.next()
             if trial is None:
                 self.nothing_left = True
                 return
             self._start(trial, slot)
-
-    # ---- ask
-
-    def _next_trial(self) -> FrozenTrial | None:
-        """The next accepted trial, written to the store; None where the total is reached or nothing is left."""
-        for _ in range(MAX_REFUSED):
-            trials = self.study.get_trials(deepcopy=False)
-            if self.reason or len(engine.counted(trials)) >= self.plan.trials:
-                return None
-            if self.plan.repeats:
-                return self._accept(*repeats.draw(self.plan, self.space, len(trials)))
-            if self.baselines:
-                baseline = self.baselines.pop(0)
-                known = engine.replay(self.space, baseline.config, self.plan.narrowings)
-                return self._accept(known, self._of_baseline(baseline))
-            try:
-                proposal = engine.propose(
-                    self.study,
-                    self.space,
-                    self.plan.narrowings,
-                    sampler=self.plan.sampler,
-                    seed=self.plan.seed,
-                    refuse=self._refuse,
-                )
-                frozen = self._accept(proposal, {})
-            except engine.Exhausted as exhausted:
-                self.exhausted = f"the space is exhausted: {exhausted}"
-                return None
-            except engine.SpaceFault as fault:
-                self._space_failed(fault)
-                continue
-            if proposal.refused is None:
-                return frozen
-            self.screen.step(f"refused beforehand: {proposal.refused}")
-        self.exhausted = f"the space is exhausted: {MAX_REFUSED} configurations in a row were refused beforehand"
-        return None
-
-    def _space_failed(self, fault: engine.SpaceFault) -> None:
-        """The space's own code failed on one configuration: that one is passed over."""
-        path = self.space.path or Path(self.plan.space)
-        error = f"{path}:{line_of(fault.error, path)}: {fault}".splitlines()[0]
-        engine.pass_over(self.study, fault, error)
-        self.screen.say(f"passed over: {error}")
-        self._count_failure(error)
-
-    def _refuse(self, config: dict[str, Any]) -> str | None:
-        """Why a configuration is not worth starting."""
-        limit, count = self.plan.max_params, self.space.params(config, self.data)
-        if limit and count > limit:
-            return f"{count:,} parameters, more than --max-params {limit:,}"
-        return memory.judge(self.observed, self._demand(config)).refused
-
-    def _demand(self, config: dict[str, Any]) -> memory.Demand:
-        device = "cpu" if self.plan.slots[0].gpu is None else "gpu"
-        return memory.demand(self.space, config, self.data, device=device, limit=self.plan.memory_limit)
-
-    def _accept(self, proposal: engine.Proposal, said: Mapping[str, Any]) -> FrozenTrial:
-        """Write a proposal and what is `said` of it into its folder, then into the study store."""
-        number = len(self.study.get_trials(deepcopy=False))
-        attributes = {
-            "seed": engine.derive(self.plan.seed, "trial", number),
-            "asked.seed": proposal.seed,
-            "asks": proposal.asks,
-            "epochs": self.plan.epochs,
-            "parameters": self.space.params(proposal.config, self.data),
-            "attempts": 0,
-        } | dict(said)
-        if proposal.refused is None:
-            attributes = engine.complete(proposal, attributes)
-            record = engine.record(number, proposal.params, proposal.distributions, attributes)
-            store.write_json(store.trial_folder(self.folder, number) / "trial.json", record)
-            return engine.accept(self.study, proposal, attributes)
-        violation = memory.judge(self.observed, self._demand(proposal.config)).violation
-        return engine.accept(self.study, proposal, attributes, violation=violation)
-
-    def _of_baseline(self, baseline: Baseline) -> dict[str, Any]:
-        epochs = min(baseline.epochs, self.plan.epochs) if baseline.always else baseline.epochs
-        return {"baseline": baseline.name, "milestones": list(baseline.milestones), "epochs": epochs}
 
     # ---- run
 
@@ -545,7 +419,7 @@ class Session:
             return self._pause([active], f"after {len(active.history)} epochs")
         pruned = message["state"] == "pruned"
         reason = "pruned" if pruned else ("early stopping" if message["early"] else "")
-        self._observe(active, True, message.get("peak_memory"))
+        self.asker.observe(active.trial, active.spec.config, True, message.get("peak_memory"))
         if reason:
             active.trial.set_user_attr(REASON, reason)
         if pruned:
@@ -586,16 +460,14 @@ class Session:
         """Pruned and infeasible, never tried again; the next like it is refused beforehand."""
         active.trial.set_user_attr(REASON, "oom")
         active.trial.set_user_attr("error", error)
-        seen = self._observe(active, False, peak)
-        engine.tell_infeasible(self.study, active.trial, "memory", memory.judge(self.observed, seen.demand).violation)
+        self.asker.observe(active.trial, active.spec.config, False, peak)
+        engine.tell_infeasible(self.study, active.trial, "memory", self.asker.violation(active.spec.config))
         self._ended(active, "pruned", f"oom: {error}")
 
-    def _observe(self, active: Active, fitted: bool, peak: float | None) -> memory.Observation:
-        """Keep what a trial took, for those to come."""
-        seen = memory.Observation(self._demand(active.spec.config), fitted, peak)
-        active.trial.set_user_attr(MEMORY, seen.to_json())
-        self.observed.append(seen)
-        return seen
+    def _passed_over(self, error: str) -> bool:
+        self.screen.say(f"passed over: {error}")
+        self._count_failure(error)
+        return not self.reason
 
     def _count_failure(self, error: str) -> None:
         self.failures += 1
@@ -631,9 +503,6 @@ class Session:
                 progress.best is None or progress.better(value, progress.best[1]) != progress.best[1]
             ):
                 progress.best = (t.number, value)
-        tried = {t.user_attrs.get("baseline") for t in trials}
-        by_name = {b.name: b for b in self.space.baselines}
-        self.baselines = [by_name[n] for n in self.plan.baselines if n in by_name and n not in tried]
         if trials:
             self.screen.say(
                 f"study {self.plan.study} goes on: {len(done)} of {self.plan.trials} trials are done, "
@@ -661,7 +530,7 @@ class Session:
         for trial in self.waiting:  # crashed while the study was stopping, or not gone on with
             run = self.mirror.runs.get(trial.number)
             self.mirror.paused(run or self.mirror.trial(trial, fresh=False))
-        best, why = figures.ranked(self.study), self.reason or self.exhausted
+        best, why = figures.ranked(self.study), self.reason or self.asker.exhausted
         status = "FAILED" if failed else ("KILLED" if interrupted else "FINISHED")
         self.study.set_user_attr("ended", {"status": status, "reason": why})
         self._flush()  # so that the runs' ids are known to what follows

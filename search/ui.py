@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-import urllib.request
 import webbrowser
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,18 +57,13 @@ def _check(settings: Settings, host: str, port: int) -> None:
 
 
 def _wait(process: subprocess.Popen[bytes], base: str) -> None:
-    deadline = time.monotonic() + START_LIMIT
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            assert process.stderr is not None
-            lines = process.stderr.read().decode(errors="replace").strip().splitlines()
-            raise SearchError(f"MLflow's server ended at once: {lines[-1] if lines else f'exit {process.returncode}'}")
-        try:
-            with urllib.request.urlopen(f"{base}/health", timeout=2):
-                return
-        except OSError:
-            time.sleep(0.3)
-    raise SearchError(f"MLflow's server did not answer at {base} within {START_LIMIT:.0f} s")
+    if listen.answers(process, f"{base}/health", START_LIMIT):
+        return
+    if process.poll() is None:
+        raise SearchError(f"MLflow's server did not answer at {base} within {START_LIMIT:.0f} s")
+    assert process.stderr is not None
+    lines = process.stderr.read().decode(errors="replace").strip().splitlines()
+    raise SearchError(f"MLflow's server ended at once: {lines[-1] if lines else f'exit {process.returncode}'}")
 
 
 def _url(base: str, attrs: Mapping[str, Any]) -> str:

@@ -16,7 +16,10 @@ HOMES = {
     "optuna": (
         "search/engines/",
         "search/study.py",
+        "search/asking.py",
         "search/reconcile.py",
+        "search/mender.py",
+        "search/mismatch.py",
         "search/restore.py",
         "search/remove.py",
         "search/figures.py",

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from support import apart, command, environment, settings_of
 
-from search.compare import ABSENT, best_of, differing, remarks, same, words
+from search.comparable import remarks
 from search.compared import Compared
+from search.comparison import best_of
+from search.differing import ABSENT, differing, same, words
 from tracking import quiet
 
 SMALL = ("filters=8,16", "conv_layers=1", "--pruner", "none", "--slots", "1", "--keep", "1")

@@ -6,8 +6,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
+from serving import asked, free_port, serving
+from sklearn.datasets import load_digits
 from support import environment
 
 from bench.places import Server, patient
@@ -127,6 +131,17 @@ def test_the_whole_life_of_a_champion(place):
         *(("promoted", "1"), ("promoted", "2"), ("refused", "1"), ("refused", "1"), ("rolled back", "1"))
     ]
     assert place.aliases("cnn_digits")["champion"] == "1"
+
+    images = (load_digits().images[:7] * 15).astype(np.uint8)[..., None]
+    for number, image in enumerate(images):
+        Image.fromarray(image[..., 0]).save(place.folder / f"{number}.png")
+    files = [f"{number}.png" for number in range(len(images))]
+    seen = place("predict", "cnn_digits@champion", *files, "--top", "10", "--json")
+    shares = [{guess["class"]: guess["probability"] for guess in one["top"]} for one in seen["images"]]
+    port = free_port()
+    with serving("cnn_digits@champion", port, environment(place.folder / "home", MLFLOW_TRACKING_URI=place.server.uri)):
+        served = asked(port, {"inputs": images.tolist()})
+    np.testing.assert_allclose(served, [[row[name] for name in range(10)] for row in shares], atol=1e-5)
 
     same = place("reproduce", "cnn_digits/2", "--json")
     assert same["reproduced"]

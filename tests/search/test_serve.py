@@ -9,70 +9,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
+from serving import asked, free_port, gone, ours, serving
 from support import command, environment
 
 START = 300.0  # seconds, on a machine with much else to do
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def asked(port, body):
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return np.array(json.load(answer)["predictions"], np.float32)
-
-
-def ours(port):
-    """The living processes that have this port among their arguments."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
-        if process.info["status"] != psutil.STATUS_ZOMBIE and str(port) in (process.info["cmdline"] or []):
-            found.append(process)
-    return found
-
-
-def gone(port):
-    deadline = time.monotonic() + 30
-    while ours(port) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return not ours(port)
-
-
-@contextmanager
-def serving(registry, model, port):
-    """`search serve`, once it says how to end it; what it said until then is its `told`."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "search", "serve", model, "--port", str(port)],
-        env=environment(registry.home),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        process.told = []
-        for line in process.stdout:
-            process.told.append(line.rstrip())
-            if line.startswith("Ctrl-C"):
-                break
-        assert process.poll() is None, process.stderr.read()
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-        assert gone(port), "and a server that lost this program ends too"
 
 
 def by_predict(registry, model, folder):
@@ -89,7 +34,7 @@ def by_predict(registry, model, folder):
 @pytest.mark.parametrize("model", ["net@champion", pytest.param("jax-net/1", marks=pytest.mark.long)])
 def test_a_request_with_raw_images_is_answered_as_by_predict_and_ctrl_c_ends_all(registry, tmp_path, model):
     port = free_port()
-    with serving(registry, model, port) as process:
+    with serving(model, port, environment(registry.home)) as process:
         told = "\n".join(process.told)
         backend = "jax" if model.startswith("jax") else "tensorflow"
         assert f"{backend}, files checked, SHA-256 " in told
@@ -127,7 +72,7 @@ def test_a_taken_port_is_one_line_before_anything_is_loaded(registry):
 def test_a_server_whose_program_is_killed_or_terminated_ends_too(registry):
     for number in (signal.SIGKILL, signal.SIGTERM):
         port = free_port()
-        with serving(registry, "net", port) as process:
+        with serving("net", port, environment(registry.home)) as process:
             process.send_signal(number)
             assert process.wait(60) == (-signal.SIGKILL if number == signal.SIGKILL else 143)
             assert gone(port)
