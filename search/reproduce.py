@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from search.report import emit
 from search.retrain import retrain
 from search.settings import Settings
 from search.trial.spec import TrialSpec
-from spaces import find
+from spaces import Space, find
 from spaces.datasets import describe, prepare
 from spaces.errors import SpaceError
 from tracking import provenance, registry
@@ -52,14 +52,14 @@ def reproduce(reference: str, settings: Settings, *, tolerance: float | None, as
     version = registry.find(settings.tracking_uri, reference)
     recipe = _recipe(settings, version)
     spec = TrialSpec.from_json(recipe["spec"])
-    space = _space(recipe, say)
+    space = _space(recipe)
     data = describe(space.dataset)
     if data.digest != recipe["data"]["digest"]:
         raise InputError(
             f"{version.name} version {version.version} was trained on {recipe['data']['name']} "
             f"{recipe['data']['digest'][:12]}, here it is {data.name} {data.digest[:12]}: the data differ"
         )
-    warnings = _differences(recipe)
+    warnings = _differences(recipe, space)
     for warning in warnings:
         say(f"warning: {warning}")
     exact = tolerance is None and not warnings and "gpu" not in recipe["device"]
@@ -107,21 +107,20 @@ def _recipe(settings: Settings, version: registry.Version) -> dict[str, Any]:
     return found
 
 
-def _space(recipe: Mapping[str, Any], say: Callable[[str], None]) -> Any:
+def _space(recipe: Mapping[str, Any]) -> Space:
     name = recipe["space"]["name"]
     try:
-        space = find(name)
+        return find(name)
     except SpaceError as error:
         raise InputError(f"space {name} is not here ({error}); reproduce it where its file is") from error
-    if space.path and file_digest(space.path) != recipe["space"]["sha256"]:
-        say(f"warning: the space's file {space.path} is not the one it was trained with")
-    return space
 
 
-def _differences(recipe: Mapping[str, Any]) -> list[str]:
+def _differences(recipe: Mapping[str, Any], space: Space) -> list[str]:
     """What is different here from where it was trained, one line each."""
     before, now = recipe["provenance"], provenance.collect(Path.cwd())
     found = []
+    if space.path and file_digest(space.path) != recipe["space"]["sha256"]:
+        found.append(f"the space's file {space.path} is not the one it was trained with")
     if before.get("commit") and now.commit and before["commit"] != now.commit:
         found.append(f"the code is at {now.commit[:12]}, it was trained at {before['commit'][:12]}")
     if before.get("dirty") or now.dirty:
