@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import time
@@ -10,9 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from search import store
+from search.trial import checkpoints
 
 # What a request does, as it stands in its path; most are sent from the outbox, the first two are waited for.
 REQUESTS = (
@@ -115,9 +113,11 @@ class Deck:
                 return 1, rng.uniform(0, 2.5)
             case "model packaged":
                 return rng.randint(1, 3), rng.choice([0.0, rng.uniform(0, 0.8)])
-            case "epoch line" | "checkpoint write" | "checkpoint whole":
+            case "epoch line":
                 return rng.randint(1, 10), short
-            case "attempt file" | "trial told":
+            case "checkpoint write":  # it takes a few milliseconds
+                return rng.randint(1, 3), rng.choice([0.0, rng.uniform(0, 0.005)])
+            case "attempt file" | "trial told" | "checkpoint whole":
                 return rng.randint(1, 3), short
             case "answer lost: runs/create" | "request lost: runs/create":
                 return rng.randint(1, 2), 0.0
@@ -149,9 +149,9 @@ class Watch:
                 self.counts["worker starting"] += stat.st_size == 0
             elif name.startswith("attempt-") and name.endswith(".json") and self._once(path, 0):
                 self.counts["attempt file"] += 1
-            elif name == "checkpoint.part" and self._once(path, stat.st_ctime_ns // 10**8):
+            elif name.startswith("checkpoint-") and name.endswith(".part") and self._once(path, stat.st_ino):
                 self.counts["checkpoint write"] += 1
-            elif name == "checkpoint.npz" and self._once(path, stat.st_mtime_ns):
+            elif checkpoints.NAME.fullmatch(name) and self._once(path, stat.st_mtime_ns):
                 self.counts["checkpoint whole"] += 1
             elif name.startswith((".model-", "model")) and self._once(path, stat.st_ino):
                 self.counts["model packaged"] += 1
@@ -211,15 +211,7 @@ def behind(folder: Path) -> list[Behind]:
     for trial in sorted(folder.glob("trial-*")):
         events = store.events(trial)
         epochs = {event["epoch"] for event in events if event["event"] == "epoch"}
-        holds = _holds(trial / "checkpoint.npz")
+        holds = max(map(checkpoints.epochs_of, checkpoints.files(trial)), default=0)
         if not any(event["event"] == "finished" for event in events) and len(epochs) > holds:
             found.append(Behind(trial.name, len(epochs), holds))
     return found
-
-
-def _holds(checkpoint: Path) -> int:
-    try:
-        with np.load(checkpoint, allow_pickle=False) as stored:
-            return len(json.loads(stored["history"].tobytes()))
-    except (OSError, ValueError, KeyError):
-        return 0

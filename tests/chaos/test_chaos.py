@@ -3,17 +3,21 @@
 import random
 import subprocess
 import sys
+import threading
 
+import numpy as np
 import pytest
 
 from bench import audit, processes
 from bench.audit import StudyLeft, TrialLeft
 from bench.chaos import Options, bombard
-from bench.instants import BY_VICTIM, SHARES, Deck, Watch, behind
+from bench.instants import BY_VICTIM, SHARES, Behind, Deck, Watch, behind
 from bench.places import environment
 from bench.proxy import Trap
 from bench.siege import Snare
 from search import store
+from search.trial import checkpoints
+from search.trial.checkpoints import Snapshot
 
 
 def test_a_study_killed_six_times_ends_as_if_nobody_had_touched_it(tmp_path):
@@ -52,8 +56,12 @@ def test_the_watch_sees_what_happens_in_a_trials_folder(tmp_path):
     (trial / "attempt-1.json").write_text("{}")
     for epoch in range(3):
         store.append(trial, {"event": "epoch", "epoch": epoch, "metrics": {"loss": 1.0}})
-    (trial / "checkpoint.part").write_bytes(b"half")
-    watch.look()
+    large = Snapshot("h", [np.zeros(2**22)], [], ({"loss": 1.0}, {"loss": 1.0}))
+    writer = threading.Thread(target=checkpoints.write, args=(trial, large))
+    writer.start()
+    while writer.is_alive():
+        watch.look()
+    assert behind(tmp_path / "study") == [Behind("trial-0000", 3, 2)]
     store.append(trial, {"event": "finished", "state": "COMPLETE", "reason": ""})
     (trial / "model").mkdir()
     seen = watch.look()
@@ -61,6 +69,7 @@ def test_the_watch_sees_what_happens_in_a_trials_folder(tmp_path):
     assert {name for name, count in seen.items() if count == 1} == {
         "attempt file",
         "checkpoint write",
+        "checkpoint whole",
         "trial told",
         "model packaged",
     }
@@ -100,7 +109,7 @@ def test_the_audit_names_what_is_lost_doubled_wrong_or_left_behind(tmp_path):
     for epoch in range(2):
         store.append(folder, {"event": "epoch", "epoch": epoch, "metrics": {"val_accuracy": 0.5, "loss": 1.0}})
     events = [e | {"time": time} for e, time in zip(store.events(folder), times, strict=True)]
-    (folder / "checkpoint.npz").write_bytes(b"")
+    (folder / "checkpoint-00002.npz").write_bytes(b"")
     good = {"val_accuracy": [(n, 0.5, int(t * 1000)) for n, t in enumerate(times)]}
     trial = TrialLeft(0, "RUNNING", "h", {"state": "paused"}, {0: 0.5}, events, folder)
     trial.metrics = good | {"loss": [(0, 1.0, int(times[0] * 1000)), (0, 1.0, 7)], "extra": [(5, 1.0, 1)]}
