@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
@@ -128,7 +129,7 @@ def _usable(settings: Any, offline: bool = False) -> Any:
     from search.settings import problems
     from tracking import probe
 
-    place = None if offline else probe.problem(settings.tracking_uri)
+    place = None if offline else probe.problem(settings.tracking_uri, artifacts=settings.artifacts)
     found = problems(settings) + ([place] if place else [])
     if found:
         raise InputError(found)
@@ -181,7 +182,11 @@ def run(home: str, storage: str, tracking_uri: str, as_json: bool, offline: bool
     from tracking import probe
 
     settings = resolve(home=home, storage=storage, tracking_uri=tracking_uri)
-    made = make(Request(**asked), settings, tracking_problem=None if offline else probe.problem)
+    made = make(
+        Request(**asked),
+        settings,
+        tracking_problem=None if offline else partial(probe.problem, artifacts=settings.artifacts),
+    )
 
     from search.study import run as run_study
 
@@ -457,8 +462,14 @@ def ui(host: str, port: int, study: str | None, no_browser: bool, home: str, sto
 
 @cli.command()
 @click.argument("study", required=False)
-@_with(*PLACES, JSON)
-def reconcile(study: str | None, home: str, storage: str, tracking_uri: str, as_json: bool) -> int:
+@_with(
+    click.option("--files-are-lost", is_flag=True, help="Where MLflow has no file of a study, do not wait for them."),
+    *PLACES,
+    JSON,
+)
+def reconcile(
+    study: str | None, files_are_lost: bool, home: str, storage: str, tracking_uri: str, as_json: bool
+) -> int:
     """Make study store, MLflow and trial folders agree for STUDY (all where none is named); says what was mended."""
     from search.settings import resolve
 
@@ -466,7 +477,7 @@ def reconcile(study: str | None, home: str, storage: str, tracking_uri: str, as_
 
     from search.reconcile import reconcile as reconcile_studies
 
-    return reconcile_studies(study, settings, as_json)
+    return reconcile_studies(study, settings, as_json, files_gone=files_are_lost)
 
 
 @cli.command()

@@ -104,7 +104,7 @@ def _places(settings: Settings) -> Iterator[Check]:
     yield Check("disk", "ok" if free > LEAST_FREE else "problem", f"{free / 1e9:.0f} GB free at {existing}")
     store = [p for p in problems if p.startswith("--storage")]
     yield Check("study store", "problem" if store else "ok", store[0] if store else masked(settings.storage))
-    tracking = probe.problem(settings.tracking_uri)
+    tracking = probe.problem(settings.tracking_uri, artifacts=settings.artifacts)
     yield Check("tracking", "problem" if tracking else "ok", tracking or probe.masked(settings.tracking_uri))
 
 

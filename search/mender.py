@@ -38,8 +38,17 @@ class Mender:
     """Mends one study; `mended` and `lost` say what was done and what cannot be, one line each."""
 
     def __init__(
-        self, study: optuna.Study, plan: Plan, space: Space, folder: Path, tracker: Tracker, say: Callable[[str], None]
+        self,
+        study: optuna.Study,
+        plan: Plan,
+        space: Space,
+        folder: Path,
+        tracker: Tracker,
+        say: Callable[[str], None],
+        *,
+        files_gone: bool = False,
     ) -> None:
+        self.files_gone = files_gone  # a person said that MLflow's files are lost, and not only away
         self.study, self.plan, self.space, self.folder = study, plan, space, folder
         self.tracker, self.say = tracker, say
         self.mended: list[str] = []
@@ -59,7 +68,9 @@ class Mender:
     def run(self) -> None:
         """Folders first, since they are the record; then the study store; then MLflow."""
         self.study = rows.sweep(self.study)
-        parent, children = self._one_each(self._found())
+        found = self._found()
+        self._check_files([run for _, run in found if not run.deleted])
+        parent, children = self._one_each(found)
         rewritten = self._rows(children)
         self._leftovers()
         self._mlflow(parent, children, rewritten)
@@ -92,6 +103,21 @@ class Mender:
                 self.give_up(f"run {run.run_id} says that it is of this study and not of which trial; it is left alone")
         return known
 
+    def _check_files(self, found: Sequence[Found]) -> None:
+        """Raises SearchError where not one file of any ended run is there: their store is away, and nothing is lost."""
+        ended = [run for run in found if run.status in ("FINISHED", "KILLED", "FAILED")]
+        if self.files_gone or not ended or any(run.artifacts for run in found):
+            return
+        connection = self.tracker.connection
+        there = [audit.model(connection, kept.model_id) for kept in weights.kept(self.study)]
+        if any(model is not None and model.size for model in there):
+            return
+        raise SearchError(
+            f"MLflow has {len(found)} runs of study {self.plan.study!r} and not one of their files in "
+            f"{audit.place(connection)}: bring that back; nothing was changed. Only where the files are lost for good: "
+            f"python -m search reconcile {self.plan.study} --files-are-lost"
+        )
+
     def _one_each(self, found: Sequence[tuple[int | None, Found]]) -> tuple[Found | None, dict[int, Found]]:
         """Of several runs of one trial, or of the study, one stays: the one noted, else the fullest."""
         kept: dict[int | None, Found] = {}
@@ -105,6 +131,11 @@ class Mender:
         for number, run in sorted(found, key=worth):
             if number not in kept:
                 kept[number] = run
+            elif not run.deleted and number is not None and self._has_own_epochs(number, run, kept[number]):
+                self.give_up(
+                    f"trial {number} has two runs with epochs of their own, {kept[number].run_id} and {run.run_id}: "
+                    "a copy of this study trained it too; both stay"
+                )
             elif not run.deleted:
                 versions = removal.remove_run(self.tracker.connection, run.run_id)
                 who = "the study" if number is None else f"trial {number}"
@@ -113,6 +144,13 @@ class Mender:
                 else:
                     self.fix(f"{who} had two runs; {run.run_id} was removed")
         return kept.pop(None, None), {number: run for number, run in kept.items() if number is not None}
+
+    def _has_own_epochs(self, number: int, run: Found, kept: Found) -> bool:
+        """Whether a trial's second run has what neither the one that is kept nor the trial's record has."""
+        recorded = store.epochs(store.trial_folder(self.folder, number))
+        known = {(p.key, p.step, p.timestamp) for p in mismatch.points(recorded)}
+        known |= {(p.key, p.step, p.timestamp) for points in kept.metrics.values() for p in points}
+        return any((p.key, p.step, p.timestamp) not in known for points in run.metrics.values() for p in points)
 
     # ---- folders and the study store
 

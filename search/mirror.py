@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search import figures, links, store
 from search.engines import optuna as engine
 from search.links import RUN_ID
-from search.plan import Plan
+from search.plan import DECLARED, Plan
 from search.specs import DATA_SEED
 from search.trial.schedule import best_epoch
 from spaces import Space
@@ -32,7 +32,7 @@ STATUS = {
     TrialState.FAIL: "FAILED",
 }
 IDENTITY, REASON, MIRRORED = "id", "reason", "mirrored"
-UNLOGGED = ("cuts", "left_out", "narrowings", "repeats")  # of a plan: no parameter of its run
+UNLOGGED = ("cuts", "left_out", "narrowings", "repeats", DECLARED)  # of a plan: no parameter of its run
 TEXTS = ("trial.json", "model_summary.txt", "error.txt")  # artifacts that are files of the trial's folder
 
 

@@ -92,15 +92,20 @@ def _files(mirror: Mirror, trial: FrozenTrial, folder: Path, recorded: bool) -> 
     return files
 
 
+def points(recorded: Sequence[Mapping[str, Any]]) -> list[Point]:
+    """The points of a trial's recorded epochs, as MLflow is told them."""
+    return [p for e in recorded for p in points_of(e["metrics"], e["epoch"], int(e["time"] * 1000))[0]]
+
+
 def _points(mirror: Mirror, trial: FrozenTrial, recorded: Sequence[Mapping[str, Any]]) -> list[Point]:
     """Every point that a trial's run must have."""
-    points = [p for e in recorded for p in points_of(e["metrics"], e["epoch"], int(e["time"] * 1000))[0]]
+    found = points(recorded)
     if trial.state.is_finished() and recorded:
         name, history = mirror.space.metric, [e["metrics"] for e in recorded]
         best = best_epoch(history, name, mirror.space.direction)
         at = int(recorded[best]["time"] * 1000)
-        points += points_of({f"best_{name}": history[best][name]}, best, at)[0]
-    return points
+        found += points_of({f"best_{name}": history[best][name]}, best, at)[0]
+    return found
 
 
 def _lacks(have: Mapping[str, str], wanted: Mapping[str, Any]) -> bool:

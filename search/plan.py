@@ -56,6 +56,7 @@ IDENTITY = (
 
 
 OLDER = {"repeats": [], "merged": False}  # what a study of an older program did not say
+DECLARED = "declared"  # in the plan a study began with: its hyperparameters then
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,6 +317,27 @@ def check_identity(plan: Plan, stored: Mapping[str, Any]) -> None:
             )
     if problems:
         raise InputError(problems)
+
+
+def said_space(space: Space) -> dict[str, str]:
+    """The hyperparameters that a space declares, each as a person would write its range."""
+    return {name: parameter.describe() for name, parameter in declared(space).items()}
+
+
+def check_space(study: str, space: Space, began_with: Mapping[str, str] | None) -> None:
+    """Raises InputError where a study's space declares other hyperparameters than when it began."""
+    now = said_space(space)
+    if began_with is None or now == began_with:  # None: a study of an older program did not say
+        return
+    changed = [
+        f"{name} was {began_with.get(name, 'not there')} and is {now.get(name, 'not there')}"
+        for name in {**began_with, **now}
+        if began_with.get(name) != now.get(name)
+    ]
+    raise InputError(
+        f"the space {space.name} ({space.path}) has changed since study {study!r} began: {'; '.join(changed)}; "
+        "put it back as it was, or start a new study (--study NAME)"
+    )
 
 
 def _show(value: Any) -> str:

@@ -394,7 +394,7 @@ def promote(asked: Asked, settings: Settings, as_json: bool) -> int:
     """
     from tracking import probe
 
-    place = probe.problem(settings.tracking_uri)
+    place = probe.problem(settings.tracking_uri, artifacts=settings.artifacts)
     if place:
         raise InputError(place)
     if asked.model is not None and not MODEL_NAME.fullmatch(asked.model):

@@ -24,10 +24,11 @@ from tracking.faults import one_line
 from tracking.runs import Tracker
 
 
-def reconcile(name: str | None, settings: Settings, as_json: bool) -> int:
+def reconcile(name: str | None, settings: Settings, as_json: bool, *, files_gone: bool = False) -> int:
     """Mend one study, or all, and print what was mended and what cannot be; 1 where something cannot.
 
-    One that cannot be mended at all is said and holds up no other; where it is the only one its error is raised.
+    `files_gone` says that where MLflow has no file of a study they are lost, and what can be made again is.
+    A study that cannot be mended at all is said and holds up no other; where it is the only one its error is raised.
     """
     names = [name] if name else sorted({*report.names(settings), *_folders(settings)})
     if not names:
@@ -35,7 +36,8 @@ def reconcile(name: str | None, settings: Settings, as_json: bool) -> int:
     found: list[dict[str, Any]] = []
     for each in names:
         try:
-            done = mend(each, settings, print if not as_json else lambda line: None)
+            say: Callable[[str], None] = print if not as_json else lambda line: None
+            done = mend(each, settings, say, files_gone=files_gone)
             found.append({"study": each, "mended": done.mended, "lost": done.lost})
         except (SearchError, SpaceError, DatasetError, TrackingError, OSError) as error:
             if len(names) == 1:
@@ -51,7 +53,7 @@ def _folders(settings: Settings) -> list[str]:
     return [p.parent.name for p in (settings.home / "studies").glob("*/study.json")]
 
 
-def mend(name: str, settings: Settings, say: Callable[[str], None]) -> Mender:
+def mend(name: str, settings: Settings, say: Callable[[str], None], *, files_gone: bool = False) -> Mender:
     """Mend the study `name`.
 
     Raises InputError where nothing is known of it, StudyBusy where it runs, SearchError where its plan is lost,
@@ -71,7 +73,7 @@ def mend(name: str, settings: Settings, say: Callable[[str], None]) -> Mender:
             space = space_of(plan.space, plan.merged)
             tracker = Tracker(settings.tracking_uri, space.name, settings.artifacts)
             try:
-                mender = Mender(study, plan, space, folder, tracker, say)
+                mender = Mender(study, plan, space, folder, tracker, say, files_gone=files_gone)
                 for line in fixed:
                     mender.fix(line)
                 mender.run()

@@ -79,7 +79,7 @@ def check_registry(settings: Settings) -> None:
     """Raises InputError where the registry cannot be asked, or there is none yet: asking must not make one."""
     from tracking import probe
 
-    place = probe.problem(settings.tracking_uri)
+    place = probe.problem(settings.tracking_uri, artifacts=settings.artifacts)
     if place:
         raise InputError(place)
     path = probe.sqlite_path(settings.tracking_uri) if settings.tracking_uri.startswith("sqlite") else None

@@ -25,7 +25,7 @@ from search.executors.local import Died, LocalExecutor
 from search.interrupt import Interrupt, heeded
 from search.lease import Lease, leased, owned
 from search.mirror import IDENTITY, MIRRORED, REASON, Mirror
-from search.plan import Plan, check_identity, describe_plan
+from search.plan import DECLARED, Plan, check_identity, check_space, describe_plan, said_space
 from search.settings import Settings
 from search.specs import space_of, trial_spec
 from search.trial.schedule import best_epoch
@@ -149,7 +149,8 @@ def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
             f"--trials {plan.trials}: study {plan.study!r} has {begun} trials already; give {begun} or more"
         )
     now = json.loads(json.dumps((stored or {}) | plan.to_json()))
-    first = attrs.get("plan.first") or stored or now
+    first = attrs.get("plan.first") or stored or now | {DECLARED: said_space(space)}
+    check_space(plan.study, space, first.get(DECLARED))
     said = {IDENTITY: attrs.get(IDENTITY) or uuid.uuid4().hex, "plan": now, "plan.first": first}
     store.write_json(folder / "study.json", {"study": plan.study, "direction": space.direction, "attributes": said})
     for name, value in said.items():

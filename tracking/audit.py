@@ -107,13 +107,17 @@ def text(connection: Connection, run_id: str, path: str) -> str | None:
             return None
 
 
+def place(connection: Connection) -> str:
+    """Where the experiment keeps its files."""
+    return str(connection.client.get_experiment(connection.experiment_id).artifact_location)
+
+
 def model_files(connection: Connection, model_id: str, folder: Path) -> bool:
     """Bring the files of a logged model into `folder`, also where its record is gone; False where they are not whole.
 
     A model's files stand where its experiment keeps them, so they are found without the record.
     """
-    root = connection.client.get_experiment(connection.experiment_id).artifact_location
-    location = f"{root.rstrip('/')}/models/{model_id}/artifacts"
+    location = f"{place(connection).rstrip('/')}/models/{model_id}/artifacts"
     if not is_whole(connection, location):
         return False
     folder.mkdir(parents=True)

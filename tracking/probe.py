@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -15,6 +16,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
+from shlex import quote
 
 HINT = "give --tracking-uri (or MLFLOW_TRACKING_URI) an address like sqlite:///mlflow.db or http://127.0.0.1:5000"
 # SQLAlchemy's notation: a password reaches to the last @ before a space, and may hold slashes.
@@ -41,13 +43,17 @@ def masked_text(text: str) -> str:
     return " ".join(masked(word) for word in text.split(" "))
 
 
-def problem(uri: str, timeout: float = 5.0) -> str | None:
-    """What keeps `uri` from being used as MLflow's tracking store, in one line, or None; `timeout` in seconds."""
+def problem(uri: str, timeout: float = 5.0, *, artifacts: Path | None = None) -> str | None:
+    """What keeps `uri` from being used as MLflow's tracking store, in one line, or None; `timeout` in seconds.
+
+    `artifacts` is the folder beside an SQLite file where its runs are to have their files; a file that was moved or
+    copied has them elsewhere.
+    """
     scheme = uri.partition(":")[0].lower() if "://" in uri or uri.startswith("file:") else ""
     if scheme in ("http", "https"):
         return _http_problem(uri.rstrip("/"), timeout)
     if scheme.partition("+")[0] == "sqlite":
-        return _sqlite_problem(uri)
+        return _sqlite_problem(uri, artifacts)
     if scheme.partition("+")[0] in _DATABASES:
         return _database_problem(uri, timeout)
     if scheme == "file" or (not scheme and uri):
@@ -136,7 +142,7 @@ def _why(error: Exception) -> str:
     return getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
 
 
-def _sqlite_problem(uri: str) -> str | None:
+def _sqlite_problem(uri: str, artifacts: Path | None) -> str | None:
     path = sqlite_path(uri)
     if path is None:
         return f"tracking URI {uri!r}: names no file; give sqlite:///mlflow.db or sqlite:////absolute/mlflow.db"
@@ -147,6 +153,8 @@ def _sqlite_problem(uri: str) -> str | None:
         try:
             with path.open("r+b"):
                 found = tables(path)
+            beside = artifacts is not None and artifacts.parent == path.parent
+            moved = _moved(path, artifacts) if artifacts and beside and "experiments" in found else None
         except OSError as error:
             return f"{told} cannot be written ({error.strerror or error}); give another with --tracking-uri"
         except sqlite3.OperationalError as error:  # locked, or not to be opened: no word about what it is
@@ -155,7 +163,32 @@ def _sqlite_problem(uri: str) -> str | None:
             return f"{told} is not an SQLite database ({error}); give another with --tracking-uri"
         if found and not {"experiments", "runs"} <= found:
             return f"{told} is a database of something else than MLflow; give another with --tracking-uri"
+        if moved:
+            return moved
     return _folder_problem(told, path.parent)
+
+
+def _moved(path: Path, artifacts: Path) -> str | None:
+    """Why the files of the runs in an SQLite file are not beside it: its folder was moved, or copied."""
+    with contextlib.closing(sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?mode=ro", uri=True)) as opened:
+        made = opened.execute("select name, artifact_location from experiments").fetchall()
+    for name, location in made:
+        parts = urllib.parse.urlsplit(location or "")
+        place = Path(urllib.parse.unquote(parts.path))
+        ours = parts.scheme == "file" and place.name == name and place.parent.name == artifacts.name
+        if not ours or place.parent.resolve() == artifacts.resolve():
+            continue
+        home, old = path.parent, place.parent
+        if old.is_dir():
+            return (
+                f"{home} is a copy of {old.parent}: its runs have their files there, and would change them; "
+                f"use that (SEARCH_HOME={old.parent}) or a new home"
+            )
+        return (
+            f"{home} was moved from {old.parent}, where its runs look for their files: say where they are now "
+            f"(mkdir -p {quote(str(old.parent))} && ln -s {quote(str(artifacts))} {quote(str(old))}) or move it back"
+        )
+    return None
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -564,6 +564,48 @@ def test_reconcile_refuses_in_one_line_what_it_cannot_do_now(made):
     assert (code, err.count("\n"), "mlflow experiments restore" in err) == (1, 1, True)
 
 
+def test_files_that_are_only_away_are_waited_for_and_lost_ones_are_named_where_a_person_says_so(made):
+    folder, before = made
+    home = afresh(folder)
+    (home / "artifacts").rename(home / "elsewhere")
+    code, out, err = command(home, "reconcile", "done")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert f"not one of their files in file://{home}/artifacts" in err
+    (home / "artifacts").unlink(missing_ok=True)
+    (home / "elsewhere").rename(home / "artifacts")
+    assert apart(lambda: mended(home, "done")) == ([], [])
+    assert apart(lambda: facts(home, "done")) == before["done"]
+    shutil.rmtree(home / "artifacts")
+    code, out, _ = command(home, "reconcile", "done", "--files-are-lost")
+    assert code == 1
+    assert out.count("are gone from MLflow") == len(before["done"]["models"])
+    assert apart(lambda: mended(home, "done")) == ([], [])
+
+
+def test_a_run_that_a_copy_of_the_study_trained_is_not_removed(made):
+    folder, _ = made
+    home = afresh(folder)
+
+    def second():
+        from mlflow import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+        damage = Damage(home, "done", random.Random(3))
+        _, run_id = damage.run("trial")
+        first = client.get_run(run_id)
+        made = client.create_run(first.info.experiment_id, tags=first.data.tags)
+        client.log_metric(made.info.run_id, "val_accuracy", 0.9, step=0)
+        client.set_terminated(made.info.run_id)
+        return made.info.run_id
+
+    other = apart(second)
+    for _ in range(2):
+        first, lost = apart(lambda: mended(home, "done"))
+        assert first == []
+        (line,) = lost
+        assert "two runs with epochs of their own" in line and other in line
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("lost", ["row", "study_database", "metric_doubled", "folder"])
 def test_a_mended_study_goes_on_and_proposes_as_it_would_have(made, lost):

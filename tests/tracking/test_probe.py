@@ -1,7 +1,9 @@
 """Every tracking address that cannot be used is told apart in one line, without importing MLflow."""
 
 import os
+import shutil
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 
@@ -85,6 +87,29 @@ def test_a_database_that_is_not_there_yet_or_empty_or_mlflows_is_usable(tmp_path
 
     Tracker(sqlite.uri, "probe", sqlite.artifact_root).close(5)
     assert problem(sqlite.uri) is None
+
+
+def test_a_database_beside_which_its_files_are_not_was_moved_or_copied(tmp_path):
+    from tracking.runs import Tracker
+
+    old, new, copy = (tmp_path / name for name in ("old home", "new", "copy"))
+    Tracker(f"sqlite:///{old}/mlflow.db", "a space", old / "artifacts").close(5)
+    (old / "artifacts" / "a space").mkdir(parents=True)
+
+    def asked(home):
+        return problem(f"sqlite:///{home}/mlflow.db", artifacts=home / "artifacts")
+
+    assert asked(old) is None
+    shutil.copytree(old, copy)
+    assert asked(copy).startswith(f"{copy} is a copy of {old}: ")
+    assert problem(f"sqlite:///{copy}/mlflow.db", artifacts=tmp_path / "another") is None, (
+        "a database for several homes"
+    )
+    old.rename(new)
+    told = asked(new)
+    assert told.startswith(f"{new} was moved from {old}")
+    subprocess.run(told.partition("(")[2].partition(")")[0], shell=True, check=True)
+    assert asked(new) is None
 
 
 def test_a_file_that_is_no_database_of_mlflows_is_refused(tmp_path):
