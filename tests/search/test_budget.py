@@ -46,7 +46,8 @@ def test_what_was_used_is_counted_over_attempts_and_across_processes(tmp_path):
     for number, spans in ((0, [(100, 130), (500, 510)]), (1, [(200, 260)])):
         folder = store.trial_folder(tmp_path, number)
         for began, ended in spans:
-            store.append(folder, {"event": "attempt", "devices": {"core": 2.0}, "time": began})
+            began_with = {"attempt": 1, "slot": "cpu", "devices": {"core": 2.0}, "time": began}
+            store.append(folder, {"event": "attempt", **began_with})
             store.append(folder, {"event": "epoch", "epoch": 0, "metrics": {}, "time": ended})
     assert budget.spent(tmp_path, "core") == 200
     assert budget.spent(tmp_path, "gpu") == 0
