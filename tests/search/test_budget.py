@@ -58,6 +58,14 @@ def test_what_was_used_is_counted_over_attempts_and_across_processes(tmp_path):
     assert clock.reached([(30, {"core": 2.0})]) == "the budget is used up (--budget 5core-m)"
 
 
+def test_a_clock_that_is_set_back_takes_nothing_away(tmp_path):
+    for time in (1000.0, 1030.0, 500.0):
+        event = "epoch" if time != 1000.0 else "attempt"
+        said = {"attempt": 1, "slot": "cpu", "devices": {"core": 1.0}, "epoch": int(time), "metrics": {}}
+        store.append(store.trial_folder(tmp_path, 0), {"event": event, "time": time} | said)
+    assert budget.spent(tmp_path, "core") == 30
+
+
 def test_without_limits_nothing_is_reached(tmp_path):
     assert Clock(None, None, tmp_path).reached([(1e9, {"core": 64.0})]) == ""
     assert Clock(1e-9, None, tmp_path).reached([]) == "time limit"
