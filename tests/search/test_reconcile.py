@@ -129,7 +129,7 @@ class Damage:
         kinds = [getattr(self, k) for k in sorted(dir(self)) if k.startswith("hurt_")]
         weights = [0.3 if "database" in k.__name__ else 1.0 for k in kinds]
         kind = self.dice.choices(kinds, weights)[0]
-        with contextlib.suppress(sqlite3.OperationalError, FileNotFoundError, IndexError):  # gone already
+        with contextlib.suppress(sqlite3.OperationalError, FileNotFoundError, IndexError, ValueError):  # gone already
             self.did.append(f"{kind.__name__[5:]} {kind() or ''}")
 
     def sql(self, database, text, *values):
