@@ -70,7 +70,7 @@ def test_an_owner_that_was_killed_and_is_a_zombie_is_replaced_at_once(study):
     born.wait()
 
 
-@pytest.mark.parametrize("skew", [0, -45, 45, -4000])
+@pytest.mark.parametrize("skew", [-45, 45])
 def test_an_owner_on_another_machine_lives_as_long_as_it_is_seen_to_renew_whatever_the_clocks_say(
     study, monkeypatch, skew
 ):
