@@ -67,7 +67,7 @@ def trained(folder: Path) -> list[tuple[float, dict[str, float]]]:
             began = last = event["time"]
             devices = event.get("devices", {})
         else:
-            last = event["time"]
+            last = max(last, event["time"])  # a clock that was set back takes nothing away
     return [*found, (last - began, devices)] if began else found
 
 

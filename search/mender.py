@@ -5,7 +5,6 @@ The folders say what happened in every epoch, the study store which state a tria
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
@@ -190,10 +189,16 @@ class Mender:
         if where:
             store.write_json(left.folder / "trial.json", left.record)
             self.fix(f"trial {number}: trial.json was gone or damaged; made again from {where}")
-        had = store.events(left.folder)
-        events, gone = restore.events(left, self.space.metric, names, self._began_with(left.run))
+        had, damaged = restore.recorded(left.folder, self.space.metric)
+        events, gone = restore.events(left, had, self.space.metric, names, self._began_with(left.run))
+        if damaged or len(events) > len(had):
+            store.write_events(left.folder, events)
+        else:
+            gone = []  # said when it was lost
+        if damaged:
+            lines = "1 damaged line" if damaged == 1 else f"{damaged} damaged lines"
+            self.fix(f"trial {number}: events.jsonl had {lines}; removed")
         if len(events) > len(had):
-            store.write_text(left.folder / "events.jsonl", "".join(json.dumps(e) + "\n" for e in events))
             self.fix(f"trial {number}: events.jsonl had lost {_what(events, had)}; read back from the stores")
         for line in gone:
             self.give_up(line)

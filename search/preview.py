@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import statistics
 from collections.abc import Mapping
@@ -143,10 +142,10 @@ def _measured_rate(plan: Plan, space: Space, data: DataSpec, settings: Settings)
 
     rates = []
     for attempt in sorted((settings.home / "studies").glob("*/trial-*/attempt-1.json"))[-200:]:
-        spec = json.loads(attempt.read_text())
+        spec = store.read_json(attempt) or {}
         epochs = store.epochs(attempt.parent)
         device = [e for e in store.events(attempt.parent) if e["event"] == "attempt"]
-        if spec["space"] == plan.space and epochs and device and device[0].get("slot") == plan.slots[0].device:
+        if spec.get("space") == plan.space and epochs and device and device[0].get("slot") == plan.slots[0].device:
             speed = statistics.median(e["metrics"]["images_per_second"] for e in epochs)
             rates.append(3 * space.multiply_adds(spec["config"], data) * speed)
     return statistics.median(rates) if rates else None

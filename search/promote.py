@@ -313,8 +313,9 @@ class Promotion:
 
         with tempfile.TemporaryDirectory(prefix="keras-search-") as folder:
             place = Path(folder)
-            store.write_json(place / "figures.json", verdict.figures.to_json() | {"gate": verdict.decision.reason})
-            store.write_json(place / RECIPE, self._recipe())
+            said = verdict.figures.to_json() | {"gate": verdict.decision.reason}
+            store.write_json(place / "figures.json", said, crc=False)
+            store.write_json(place / RECIPE, self._recipe(), crc=False)
             np.savez_compressed(
                 place / "test.npz", probabilities=verdict.measured.probabilities, labels=verdict.measured.labels
             )

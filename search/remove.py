@@ -25,6 +25,8 @@ from tracking import audit, removal
 from tracking.client import Connection
 from tracking.runs import STUDY
 
+DELETED = ".deleted"  # in the studies' folder: where the files of deleted ones are until they are removed
+
 
 def delete(name: str, settings: Settings, *, yes: bool, as_json: bool) -> int:
     """Remove a study: its runs with their files and weights, its trials, its folder. Asks first, unless `yes`.
@@ -33,7 +35,15 @@ def delete(name: str, settings: Settings, *, yes: bool, as_json: bool) -> int:
     Raises InputError for an unknown study, StudyBusy where it runs.
     """
     folder = settings.study_folder(name)
+    aside = folder.parent / DELETED / name
     study = _load(name, settings)
+    if study is None and not (folder / "study.json").is_file() and aside.is_dir():  # killed before it was all gone
+        _remove_aside(aside)
+        if as_json:
+            report.emit({"study": name, "runs": 0, "kept": {}})
+        else:
+            print(f"{name} is deleted: the files that were left of it")
+        return OK
     if study is None and not (folder / "study.json").is_file():
         raise InputError(f"no study {name!r} in {masked(settings.storage)}; list them: python -m search list")
     with contextlib.ExitStack() as held:
@@ -53,7 +63,12 @@ def delete(name: str, settings: Settings, *, yes: bool, as_json: bool) -> int:
         kept = _remove_runs(connection, runs)
         if study is not None:
             optuna.delete_study(study_name=name, storage=study._storage)
-        shutil.rmtree(folder)  # last: it is what lets a delete that failed go on
+        # Last, for it is what lets a delete that failed go on; and in one step, for half of a record is a dead end.
+        if aside.is_dir():
+            shutil.rmtree(aside)
+        aside.parent.mkdir(exist_ok=True)
+        folder.replace(aside)
+    _remove_aside(aside)
     if as_json:
         report.emit({"study": name, "runs": len(runs) - len(kept), "kept": kept})
         return OK
@@ -63,6 +78,12 @@ def delete(name: str, settings: Settings, *, yes: bool, as_json: bool) -> int:
     if not identity:
         print("its runs in MLflow stay: it was made by an earlier version, or what it was is lost")
     return OK
+
+
+def _remove_aside(folder: Path) -> None:
+    shutil.rmtree(folder)
+    with contextlib.suppress(OSError):  # another's is there
+        folder.parent.rmdir()
 
 
 def _runs(connection: Connection, identity: str, study: optuna.Study | None) -> list[audit.Found]:

@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import repeats, store
+from search import repeats, store, whole
 from search.engines import optuna as engine
 from search.mirror import REASON, STATUS
 from search.plan import Plan
@@ -70,7 +70,7 @@ def record(left: Remains, space: Space, plan: Plan) -> tuple[dict[str, Any] | No
 def _copies(left: Remains) -> Iterator[tuple[str, Any]]:
     yield "", store.read_json(left.folder / "trial.json")
     if left.run and "trial.json" in left.run.artifacts:
-        yield "MLflow", _parsed(left.text("trial.json"))
+        yield "MLflow", whole.parsed(left.text("trial.json") or "")
     if left.row is not None and left.row.params:
         kept = {k: left.row.user_attrs[k] for k in (*STATIC, engine.POSITION) if k in left.row.user_attrs}
         yield (
@@ -90,6 +90,12 @@ def _is_record(stored: Any, number: int) -> bool:
         return False
     config = attributes["config"]
     if not isinstance(config, dict) or config_hash(config) != attributes["config.hash"]:
+        return False
+    if not all(type(attributes[name]) is int for name in ("seed", "epochs", "parameters")):
+        return False
+    try:
+        engine.restored(stored, state=TrialState.RUNNING)
+    except Exception:  # whatever Optuna raises for what is no distribution of its, or has another value
         return False
     return all(_agrees(config[name], value) for name, value in params.items() if name in config)
 
@@ -165,18 +171,25 @@ def _drawn(baseline: Any, space: Space, plan: Plan) -> dict[str, Any]:
 # ---- what happened to it
 
 
-def events(left: Remains, metric: str, names: Set[str], provenance: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """The trial's events with those that its record lost, and a line for what is gone from everywhere.
+def recorded(folder: Path, metric: str) -> tuple[list[dict[str, Any]], int]:
+    """(what a trial's record has of its events, how many lines of it are damaged); an epoch needs its `metric`."""
+    found, damaged = store.read_events(folder)
+    kept = [event for event in found if event["event"] != "epoch" or metric in event["metrics"]]
+    return kept, damaged + len(found) - len(kept)
+
+
+def events(
+    left: Remains, have: Sequence[dict[str, Any]], metric: str, names: Set[str], provenance: str
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The events that the trial's record has with those that it lost, and a line for what is gone from everywhere.
 
     `names` are the metrics that other trials of the study have, `provenance` is what it began with if it lost that.
     """
-    have = store.events(left.folder)
-    new = [*_attempts(left, have, provenance), *_epochs(left, have, metric), *_verdict(left, have)]
+    new = [*_attempts(left, have, provenance), *_started(left, have)]
+    new += [*_epochs(left, have, metric), *_verdict(left, have)]
     new += _finished(left, have, [*have, *new])
-    if not new:
-        return have, []
-    whole = [event for _, event in sorted(enumerate([*have, *new]), key=lambda e: (e[1].get("time", 0.0), e[0]))]
-    return whole, _gone(left, have, whole, names)
+    everything = [event for _, event in sorted(enumerate([*have, *new]), key=lambda e: (e[1]["time"], e[0]))]
+    return everything, _gone(left, have, everything, names)
 
 
 def _attempts(left: Remains, have: Sequence[Mapping[str, Any]], provenance: str) -> list[dict[str, Any]]:
@@ -191,11 +204,20 @@ def _attempts(left: Remains, have: Sequence[Mapping[str, Any]], provenance: str)
     if not number and not (left.run and left.run.metrics):
         return []
     began = _start(left)
-    first = min((e["time"] for e in have if "time" in e), default=None)
+    first = min((e["time"] for e in have), default=None)
     began = began if began is not None and (first is None or began <= first) else (first or began or 0.0)
     device = tags.get("search.device", "")
     event: dict[str, Any] = {"event": "attempt", "time": began, "attempt": max(number, 1), "slot": device}
     return [{**event, "devices": {}, "provenance": provenance}]
+
+
+def _started(left: Remains, have: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Which data it was split from, which its run says."""
+    split = left.run.tags.get("search.data.split", "") if left.run else ""
+    if not split or any(e["event"] == "started" for e in have):
+        return []
+    begun = [e["time"] for e in have if e["event"] == "attempt"]
+    return [{"time": begun[0] if begun else _start(left) or 0.0, "event": "started", "split": split}]
 
 
 def _epochs(left: Remains, have: Sequence[Mapping[str, Any]], metric: str) -> list[dict[str, Any]]:
@@ -218,14 +240,14 @@ def _verdict(left: Remains, have: Sequence[Mapping[str, Any]]) -> list[dict[str,
     known = notes(have)
     row = left.row.system_attrs if left.row else {}
     lost = {k: v for k, v in row.items() if k.startswith(RUNG) and k not in known}
-    at = _end(left) or max((e["time"] for e in have if "time" in e), default=0.0)
+    at = _end(left) or max((e["time"] for e in have), default=0.0)
     return [{"time": at, "event": "verdict", "epochs": 0, "prune": False, "notes": lost}] if lost else []
 
 
 def _finished(
     left: Remains, have: Sequence[Mapping[str, Any]], every: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    if any(e["event"] == "finished" and e.get("state") in TrialState.__members__ for e in have):
+    if any(e["event"] == "finished" for e in have):
         return []
     row = left.row if left.row is not None and left.row.state.is_finished() else None
     state = row.state if row is not None else left.ended
@@ -238,16 +260,16 @@ def _finished(
     if row is not None:
         said |= {k: v for k, v in row.user_attrs.items() if k in ("attempts", REASON, "error", "memory")}
         constraints = row.constraints
-    last = max((e["time"] for e in every if "time" in e), default=0.0)
+    last = max((e["time"] for e in every), default=0.0)
     at = max(_end(left) or last, last)
     return [{"time": at, "event": "finished", "state": state.name, "attributes": said, "constraints": constraints}]
 
 
 def _gone(
-    left: Remains, have: Sequence[Mapping[str, Any]], whole: Sequence[Mapping[str, Any]], others: Set[str]
+    left: Remains, have: Sequence[Mapping[str, Any]], every: Sequence[Mapping[str, Any]], others: Set[str]
 ) -> list[str]:
     """What of the epochs that were read back is not to be had any more."""
-    recorded = {e["epoch"]: set(e["metrics"]) for e in whole if e["event"] == "epoch"}
+    recorded = {e["epoch"]: set(e["metrics"]) for e in every if e["event"] == "epoch"}
     before = {e["epoch"] for e in have if e["event"] == "epoch"}
     spoken = set(left.run.metrics) if left.run else set()
     names = set(others).union(*recorded.values()) | {n for n in spoken if not n.startswith("best_")}
@@ -277,7 +299,7 @@ def notes(recorded: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the pruner noted of a trial, by its events."""
     found: dict[str, Any] = {}
     for event in recorded:
-        if event["event"] == "verdict" and isinstance(event.get("notes"), dict):
+        if event["event"] == "verdict":
             found |= event["notes"]
     return found
 
@@ -288,10 +310,10 @@ def notes(recorded: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def row(left: Remains, recorded: Sequence[Mapping[str, Any]], space: Space) -> FrozenTrial:
     """The trial as the study store must have it. Needs its `record`; `recorded` are its events."""
     assert left.record is not None
-    ends = [e for e in recorded if e["event"] == "finished" and e.get("state") in TrialState.__members__]
+    ends = [e for e in recorded if e["event"] == "finished"]
     begun = [e for e in recorded if e["event"] == "attempt"]
     epochs = {e["epoch"]: e["metrics"][space.metric] for e in _in_order(recorded)}
-    attributes: dict[str, Any] = {"attempts": max((e.get("attempt", 1) for e in begun), default=0), "state": "paused"}
+    attributes: dict[str, Any] = {"attempts": max((e["attempt"] for e in begun), default=0), "state": "paused"}
     state, value, constraints = TrialState.RUNNING, None, None
     if ends:
         state = TrialState[ends[-1]["state"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import tempfile
 from collections.abc import Mapping
@@ -12,10 +13,12 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from search.errors import InputError
 from tracking.probe import masked, tables
 
 REBUILD_HINT = "move it away, then `python -m search reconcile` makes it again from the trials' folders"
 STORE_HINT = "give a SQLAlchemy address like sqlite:///study.db or postgresql+psycopg://user@host/optuna"
+MISREAD = re.compile(r"\?|%[0-9A-Fa-f]{2}")  # a query; an escaped character
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,17 +61,31 @@ def resolve(
     tracking_uri: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Settings from flags, then the environment, then the home folder (default ~/.keras-search)."""
+    """Settings from flags, then the environment, then the home folder (default ~/.keras-search).
+
+    Raises InputError for a home folder in which no database can be named.
+    """
     env = os.environ if environment is None else environment
     folder = _expanded(home or env.get("SEARCH_HOME") or "~/.keras-search")
     data = env.get("SEARCH_DATA")
     return Settings(
         home=folder,
-        storage=storage or env.get("SEARCH_STORAGE") or f"sqlite:///{folder / 'study.db'}",
-        tracking_uri=tracking_uri or env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}",
+        storage=storage or env.get("SEARCH_STORAGE") or _database(folder, "study.db"),
+        tracking_uri=tracking_uri or env.get("MLFLOW_TRACKING_URI") or _database(folder, "mlflow.db"),
         data=_expanded(data) if data else None,
         pages=env.get("SEARCH_UI_URL"),
     )
+
+
+def _database(home: Path, name: str) -> str:
+    """The address of a database in the home folder."""
+    # SQLAlchemy and MLflow each read an address in their own way: what they might read as another file is refused.
+    found = MISREAD.search(str(home))
+    if found:
+        raise InputError(
+            f"home {home}: a database's address cannot hold {found[0]!r}; choose another with --home or SEARCH_HOME"
+        )
+    return f"sqlite:///{home / name}"
 
 
 def _expanded(path: str) -> Path:

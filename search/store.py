@@ -12,11 +12,12 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from search import whole
 from search.trial.spec import TrialSpec
 from spaces.datasets.cache import sync_folder
 
@@ -48,9 +49,12 @@ def write_spec(spec: TrialSpec) -> None:
     write_json(spec.path / f"attempt-{spec.attempt}.json", spec.to_json())
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Keep a JSON document, whole or not at all: written aside, synced, renamed."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+def write_json(path: Path, value: Mapping[str, Any], *, crc: bool = True) -> None:
+    """Keep a JSON object, whole or not at all: written aside, synced, renamed.
+
+    `crc` adds a checksum by which `read_json` knows one that was changed; not for what is no record of ours.
+    """
+    write_text(path, json.dumps(whole.sealed(value) if crc else value, indent=2, sort_keys=True) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -67,19 +71,18 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object of a file; None where it is missing or damaged."""
+    """The JSON object of a file, without its checksum; None where it is missing or damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8", errors="replace"))
-    except (OSError, ValueError):
+        return whole.parsed(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
         return None
-    return found if isinstance(found, dict) else None
 
 
 def append(folder: Path, event: dict[str, Any]) -> float:
     """Add one event to a trial's events.jsonl; it is on disk when this returns its time (seconds since 1970)."""
     folder.mkdir(parents=True, exist_ok=True)
     now = time.time()
-    line = json.dumps({"time": now, **event}).encode() + b"\n"
+    line = _line({"time": now, **event})
     path = folder / "events.jsonl"
     is_new = not path.exists()
     with path.open("ab+") as file:
@@ -98,17 +101,27 @@ def _ends_in_newline(file: IO[bytes]) -> bool:
     return file.read(1) == b"\n"
 
 
+def write_events(folder: Path, recorded: Sequence[Mapping[str, Any]]) -> None:
+    """Write a trial's events.jsonl anew."""
+    write_text(folder / "events.jsonl", b"".join(map(_line, recorded)).decode())
+
+
+def _line(event: Mapping[str, Any]) -> bytes:
+    return json.dumps(whole.sealed(event)).encode() + b"\n"
+
+
 def events(folder: Path) -> list[dict[str, Any]]:
-    """A trial's events in order; torn lines are left out."""
-    path, found = folder / "events.jsonl", []
-    for line in path.read_text(errors="replace").splitlines() if path.is_file() else []:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and "event" in event:
-            found.append(event)
-    return found
+    """A trial's events in order; torn and damaged lines are left out."""
+    return read_events(folder)[0]
+
+
+def read_events(folder: Path) -> tuple[list[dict[str, Any]], int]:
+    """(a trial's events in order, how many lines of its record are torn or damaged and are left out)."""
+    path = folder / "events.jsonl"
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    lines = [whole.parsed(line) for line in text.splitlines() if line]
+    found = [event for event in lines if event is not None and whole.is_event(event)]
+    return found, len(lines) - len(found)
 
 
 def attempts(folder: Path) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+from optuna.study._frozen import FrozenStudy
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from search.engines.samplers import SAMPLERS, Ask
@@ -300,7 +301,15 @@ def counted(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     return [t for t in trials if REFUSED not in t.user_attrs]
 
 
-def studies(store: optuna.storages.BaseStorage) -> list[optuna.study.StudySummary]:
+def studies(store: optuna.storages.BaseStorage) -> list[FrozenStudy]:
     """Every study of a store, newest last."""
-    found = optuna.study.get_all_study_summaries(storage=store)
-    return sorted(found, key=lambda s: s.datetime_start or datetime.max)
+    # Not Optuna's summaries: those look for each study's best trial, which one damaged row makes impossible for all.
+    return sorted(store.get_all_studies(), key=lambda study: _started(store, study._study_id))
+
+
+def _started(store: optuna.storages.BaseStorage, study_id: int) -> datetime:
+    try:
+        trials = store.get_all_trials(study_id, deepcopy=False)
+    except Exception:  # whatever rows that Optuna cannot read raise: where it stands in a list matters less
+        return datetime.max
+    return min((t.datetime_start for t in trials if t.datetime_start), default=datetime.max)

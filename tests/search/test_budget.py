@@ -46,7 +46,8 @@ def test_what_was_used_is_counted_over_attempts_and_across_processes(tmp_path):
     for number, spans in ((0, [(100, 130), (500, 510)]), (1, [(200, 260)])):
         folder = store.trial_folder(tmp_path, number)
         for began, ended in spans:
-            store.append(folder, {"event": "attempt", "devices": {"core": 2.0}, "time": began})
+            began_with = {"attempt": 1, "slot": "cpu", "devices": {"core": 2.0}, "time": began}
+            store.append(folder, {"event": "attempt", **began_with})
             store.append(folder, {"event": "epoch", "epoch": 0, "metrics": {}, "time": ended})
     assert budget.spent(tmp_path, "core") == 200
     assert budget.spent(tmp_path, "gpu") == 0
@@ -55,6 +56,14 @@ def test_what_was_used_is_counted_over_attempts_and_across_processes(tmp_path):
     clock.ended(20, {"core": 2.0})
     assert clock.reached([(10, {"core": 2.0})]) == ""
     assert clock.reached([(30, {"core": 2.0})]) == "the budget is used up (--budget 5core-m)"
+
+
+def test_a_clock_that_is_set_back_takes_nothing_away(tmp_path):
+    for time in (1000.0, 1030.0, 500.0):
+        event = "epoch" if time != 1000.0 else "attempt"
+        said = {"attempt": 1, "slot": "cpu", "devices": {"core": 1.0}, "epoch": int(time), "metrics": {}}
+        store.append(store.trial_folder(tmp_path, 0), {"event": event, "time": time} | said)
+    assert budget.spent(tmp_path, "core") == 30
 
 
 def test_without_limits_nothing_is_reached(tmp_path):

@@ -56,6 +56,26 @@ def test_a_home_that_cannot_be_written_is_named(cli, tmp_path):
     refused(cli("run", "cnn_digits", "--home", str(tmp_path / "file" / "home")), "cannot be written", "--home")
 
 
+@pytest.mark.parametrize(("name", "character"), [("q?a", "'?'"), ("p%41", "'%41'")])
+def test_a_home_whose_databases_would_be_looked_for_elsewhere_is_refused(cli, tmp_path, name, character):
+    refused(cli("list", "--home", str(tmp_path / name)), f"{name}: a database's address cannot hold {character}")
+    own = ("--storage", f"sqlite:///{tmp_path}/study.db", "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db")
+    refused(cli("status", "--home", str(tmp_path / name), *own), "no study yet")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a b", "a%b c", "a#b", "ä+b&c=d;e:f@g"])
+def test_a_home_with_any_other_character_holds_its_own_databases(tmp_path, name):
+    from sqlalchemy.engine import make_url
+
+    from search.settings import resolve
+    from tracking.probe import sqlite_path
+
+    settings = resolve(home=str(tmp_path / name), environment={})
+    assert make_url(settings.storage).database == str(tmp_path / name / "study.db")
+    assert sqlite_path(settings.tracking_uri) == tmp_path / name / "mlflow.db"
+
+
 @pytest.mark.parametrize("content", [b"not a database at all, but long enough to be read", None])
 def test_a_store_that_is_not_a_study_store_is_named(cli, tmp_path, content):
     path = tmp_path / "some.db"

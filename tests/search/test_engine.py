@@ -1,6 +1,8 @@
 """Proposals: distinct, seeded, resumable; refused ones teach the sampler, repeated ones leave no trace."""
 
+import contextlib
 import functools
+import sqlite3
 import tempfile
 from collections import Counter
 from itertools import pairwise
@@ -268,3 +270,13 @@ def test_the_menus_and_the_command_line_name_the_same():
 )
 def test_successive_halving_compares_at_rungs_that_grow_by_three(epochs, expected):
     assert rungs(epochs) == expected
+
+
+@pytest.mark.parametrize("table, what", [("trial_values", ""), ("trial_params", "distribution_json = 'torn'")])
+def test_a_damaged_row_of_one_study_hides_no_study(tmp_path, table, what):
+    for name in ("first", "second"):
+        search(study(tmp_path, name), 2, "random")
+    with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as database, database:
+        database.execute(f"UPDATE {table} SET {what}" if what else f"DELETE FROM {table} WHERE trial_id = 1")
+    store = engine.storage(f"sqlite:///{tmp_path}/study.db")
+    assert {s.study_name for s in engine.studies(store)} == {"first", "second"}

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import optuna
+import psutil
 import pytest
 
 from search import lease
@@ -21,8 +23,7 @@ def study(tmp_path):
 
 def held_by(study, **changed):
     """Somebody's lease: this process', unless changed."""
-    lease._write(study, "theirs")
-    study.set_user_attr(lease.ATTRIBUTE, study.user_attrs[lease.ATTRIBUTE] | changed)
+    study.set_user_attr(lease.ATTRIBUTE, lease._claim("theirs") | changed)
 
 
 def test_a_study_is_held_while_it_runs_and_free_afterwards(study):
@@ -53,19 +54,64 @@ def test_another_process_with_the_number_of_the_dead_owner_is_not_mistaken_for_i
         pass
 
 
-def test_an_owner_on_another_machine_lives_as_long_as_it_gives_signs(study, monkeypatch):
-    monkeypatch.setattr(lease, "SETTLE", 0.01)
-    held_by(study, host="elsewhere", pid=7, beat=time.time() - 3)
-    with (
-        pytest.raises(StudyBusy, match="run by process 7 on elsewhere, last heard of 3 s ago.*try again in 27 s"),
-        lease.leased(study, lambda line: None),
-    ):
-        pass
-    held_by(study, host="elsewhere", pid=7, beat=time.time() - 31)
+def test_an_owner_that_was_killed_and_is_a_zombie_is_replaced_at_once(study):
+    born = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        held_by(study, pid=born.pid, born=psutil.Process(born.pid).create_time())
+        with pytest.raises(StudyBusy, match=f"run by process {born.pid} on "), lease.leased(study, print):
+            pass
+    finally:
+        born.kill()
+    assert eventually(lambda: psutil.Process(born.pid).status() == psutil.STATUS_ZOMBIE)
     said = []
     with lease.leased(study, said.append):
         pass
-    assert "taken over from process 7 on elsewhere" in said[0]
+    assert f"taken over from process {born.pid} on" in said[0]
+    born.wait()
+
+
+@pytest.mark.parametrize("skew", [-45, 45])
+def test_an_owner_on_another_machine_lives_as_long_as_it_is_seen_to_renew_whatever_the_clocks_say(
+    study, monkeypatch, skew
+):
+    monkeypatch.setattr(lease, "EXPIRES", 1.0)
+    monkeypatch.setattr(lease, "LOOK", 0.05)
+    elsewhere = {"host": "elsewhere", "pid": 7}
+    held_by(study, **elsewhere, beat=time.time() + skew)
+    ended = threading.Event()
+
+    def beats():
+        while not ended.wait(0.2):
+            held_by(study, **elsewhere, beat=time.time() + skew)
+
+    owner = threading.Thread(target=beats)
+    owner.start()
+    try:
+        with (
+            pytest.raises(StudyBusy, match="run by process 7 on elsewhere, which lives"),
+            lease.leased(study, lambda line: None),
+        ):
+            pass
+    finally:
+        ended.set()
+        owner.join()
+    said = []
+    with lease.leased(study, said.append):
+        pass
+    assert "without a sign of life" in said[0]
+    assert "taken over from process 7 on elsewhere" in said[1]
+
+
+def test_what_another_machine_gives_back_while_it_is_watched_is_free(study, monkeypatch):
+    monkeypatch.setattr(lease, "LOOK", 0.05)
+    held_by(study, host="elsewhere", pid=7)
+    timer = threading.Timer(0.2, study.set_user_attr, (lease.ATTRIBUTE, {}))
+    timer.start()
+    said = []
+    with lease.leased(study, said.append):
+        pass
+    timer.join()
+    assert len(said) == 1
 
 
 def test_an_owner_renews_its_lease_and_notices_when_it_was_taken_over(study, monkeypatch):
@@ -79,15 +125,46 @@ def test_an_owner_renews_its_lease_and_notices_when_it_was_taken_over(study, mon
     assert study.user_attrs[lease.ATTRIBUTE]["token"] == "another's", "what is another's is not released"
 
 
-def test_of_two_that_take_over_at_the_same_moment_one_goes_on(study, monkeypatch):
-    held_by(study, host="elsewhere", beat=time.time() - 60)
+@pytest.mark.parametrize("before", ["nobody yet", "nobody", "a dead process"])
+def test_of_many_that_claim_a_study_at_the_same_moment_one_goes_on(study, before):
+    if before == "nobody":
+        study.set_user_attr(lease.ATTRIBUTE, {})
+    if before == "a dead process":
+        held_by(study, born=1.0)
+    together, ended = threading.Barrier(8), threading.Barrier(8)
+    won = []
 
-    def rival(seconds):
-        lease._write(study, "rival")
+    def claim():
+        mine = optuna.load_study(study_name="s", storage=engine.storage(study._storage._backend.url))
+        together.wait()
+        try:
+            with lease.leased(mine, lambda line: None) as held:
+                won.append(held)
+                ended.wait()
+        except StudyBusy:
+            ended.wait()
 
-    monkeypatch.setattr(lease.time, "sleep", rival)
-    with pytest.raises(StudyBusy, match="at the same moment"), lease.leased(study, lambda line: None):
-        pass
+    claimants = [threading.Thread(target=claim) for _ in range(8)]
+    for each in claimants:
+        each.start()
+    for each in claimants:
+        each.join()
+    assert len(won) == 1
+
+
+def test_what_was_claimed_between_a_look_and_a_claim_is_not_taken(study, monkeypatch):
+    look = lease.claims.read
+
+    def overtaken(study, key):
+        found = look(study, key)
+        monkeypatch.setattr(lease.claims, "read", look)
+        held_by(study, host="elsewhere", pid=9)
+        return found
+
+    monkeypatch.setattr(lease.claims, "read", overtaken)
+    with pytest.raises(StudyBusy, match="taken by process 9 on elsewhere at the same moment"):
+        lease.leased(study, print).__enter__()
+    assert study.user_attrs[lease.ATTRIBUTE]["token"] == "theirs"
 
 
 def eventually(condition):

@@ -129,7 +129,7 @@ class Damage:
         kinds = [getattr(self, k) for k in sorted(dir(self)) if k.startswith("hurt_")]
         weights = [0.3 if "database" in k.__name__ else 1.0 for k in kinds]
         kind = self.dice.choices(kinds, weights)[0]
-        with contextlib.suppress(sqlite3.OperationalError, FileNotFoundError, IndexError):  # gone already
+        with contextlib.suppress(sqlite3.OperationalError, FileNotFoundError, IndexError, ValueError):  # gone already
             self.did.append(f"{kind.__name__[5:]} {kind() or ''}")
 
     def sql(self, database, text, *values):
@@ -332,9 +332,11 @@ class Damage:
         number, folder = self.a_folder()
         path = folder / "events.jsonl"
         whole = path.read_bytes()
-        how = self.dice.choice(["gone", "cut", "garbled"])
+        how = self.dice.choice(["gone", "cut", "garbled", "changed"])
         if how == "gone":
             path.unlink()
+        elif how == "changed":
+            self.flip(path)
         elif how == "cut":
             path.write_bytes(whole[: self.dice.randint(0, len(whole))])
         else:
@@ -348,12 +350,21 @@ class Damage:
         number, folder = self.a_folder()
         name = self.dice.choice(["trial.json", "attempt-1.json", "weights.json"])
         path = folder / name
-        if self.dice.random() < 0.5:
+        how = self.dice.choice(["gone", "cut", "changed"])
+        if how == "gone":
             path.unlink()
+        elif how == "changed":
+            self.flip(path)
         else:
             path.write_bytes(path.read_bytes()[: self.dice.randint(0, 100)])
         self.take(name, number)
-        return number, name
+        return number, name, how
+
+    def flip(self, path):
+        """One bit of a file."""
+        content = bytearray(path.read_bytes())
+        content[self.dice.randrange(len(content))] ^= 1 << self.dice.randrange(8)
+        path.write_bytes(content)
 
     def hurt_folder(self):
         number, folder = self.a_folder()
@@ -512,6 +523,59 @@ def test_nothing_is_mended_where_nothing_is_wrong(made):
     for name in ("done", "paused"):
         assert apart(lambda name=name: mended(home, name)) == ([], [])
         assert apart(lambda name=name: facts(home, name)) == before[name]
+
+
+def changed(path, old, new):
+    """Put `new` for the first `old` of a file."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def without_checksums(folder):
+    """As an older version wrote it."""
+    for path in folder.glob("trial-*/events.jsonl"):
+        path.write_text(re.sub(r', "crc": \d+}', "}", path.read_text()))
+    for path in folder.glob("trial-*/trial.json"):
+        path.write_text(re.sub(r'"crc": \d+,', "", path.read_text()))
+
+
+@pytest.mark.parametrize("version", ["this", "an older"])
+def test_a_line_that_lost_a_key_and_a_record_optuna_cannot_read_are_restored_and_said(made, version):
+    folder, before = made
+    home = afresh(folder)
+    study = home / "studies" / "done"
+    if version == "an older":
+        without_checksums(study)
+    one, other = sorted(study.glob("trial-*"))[:2]
+    number = int(other.name[6:])
+    changed(one / "events.jsonl", '"epoch": 1', '"eroch": 1')
+    changed(other / "events.jsonl", '"time"', '"tame"')
+    changed(one / "trial.json", "FloatDistribution", "FloatDistributiom")
+    fixed, lost = apart(lambda: mended(home, "done"))
+    assert [line for line in fixed if "its run" not in line] == [
+        "trial 0: trial.json was gone or damaged; made again from MLflow",
+        "trial 0: events.jsonl had 1 damaged line; removed",
+        "trial 0: events.jsonl had lost epochs 1; read back from the stores",
+        f"trial {number}: events.jsonl had 1 damaged line; removed",
+        f"trial {number}: events.jsonl had lost attempt; read back from the stores",
+    ]
+    assert lost == []
+    assert apart(lambda: facts(home, "done")) == before["done"]
+    assert apart(lambda: mended(home, "done")) == ([], [])
+
+
+def test_a_changed_figure_in_a_folder_is_not_believed_over_mlflow(made):
+    folder, before = made
+    home = afresh(folder)
+    path = home / "studies" / "done" / "trial-0000" / "events.jsonl"
+    line = next(line for line in path.read_text().splitlines() if '"epoch": 1' in line)
+    value = json.loads(line)["metrics"]["loss"]
+    changed(path, line, line.replace(f'"loss": {value}', f'"loss": {value + 1}', 1))
+    fixed, lost = apart(lambda: mended(home, "done"))
+    assert (len(fixed), lost) == (2, [])
+    assert "epochs 1; read back" in fixed[1]
+    assert apart(lambda: facts(home, "done")) == before["done"], "the same runs, with what they had"
 
 
 def test_reconcile_says_what_it_mended_and_goes_on_past_a_study_it_cannot_mend(made):

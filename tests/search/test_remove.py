@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
+import os
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -128,19 +130,20 @@ def test_delete_leaves_a_run_that_a_registered_version_came_from_and_names_it(ho
     assert not (home / "studies" / "done").exists()
 
 
-def test_delete_refuses_a_running_study_and_takes_that_of_a_dead_coordinator(home):
+def test_delete_refuses_a_running_study_and_takes_that_of_a_dead_coordinator(home, monkeypatch):
+    from search import lease
     from search.lease import owned
 
     before = runs(home, "paused")
     with owned(home / "studies" / "paused", "paused"):
         code, _, err = command(home, "delete", "paused", "--yes")
     assert (code, "is run by process" in err) == (1, True)
-    elsewhere = {"token": "t", "host": "another", "pid": 1, "born": 0.0, "beat": time.time()}
-    change(home, "paused", "lease", elsewhere)
+    change(home, "paused", "lease", lease._claim("from another home"))
     code, _, err = command(home, "delete", "paused", "--yes")
-    assert (code, "on another" in err) == (1, True)
+    assert (code, f"is run by process {os.getpid()}" in err) == (1, True)
     assert runs(home, "paused") == before
-    change(home, "paused", "lease", elsewhere | {"beat": time.time() - 3600})
+    change(home, "paused", "lease", lease._claim("theirs") | {"host": "another"})
+    monkeypatch.setattr(lease, "EXPIRES", 0.5)
     assert command(home, "delete", "paused", "--yes")[0] == 0
     assert runs(home, "paused") == {}
 
@@ -155,6 +158,38 @@ def test_delete_goes_on_where_one_before_was_killed(home):
     assert command(home, "delete", "done", "--yes")[0] == 0
     assert runs(home, "done") == {}
     assert not (home / "studies" / "done").exists()
+
+
+def test_delete_goes_on_where_one_before_was_killed_while_it_removed_the_folder(home):
+    import search.remove
+
+    real, left = os.unlink, [20]  # files that are removed before
+
+    def unlink(*arguments, **options):
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= 1
+        return real(*arguments, **options)
+
+    def rmtree(path, *arguments, **options):
+        if "studies" in Path(path).parts:
+            os.unlink = unlink
+        remove(path, *arguments, **options)
+
+    remove = shutil.rmtree
+    child = os.fork()
+    if child == 0:
+        try:
+            shutil.rmtree = rmtree
+            search.remove.delete("done", settings_of(home), yes=True, as_json=False)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    code, out, err = command(home, "delete", "done", "--yes")
+    assert (code, "done is deleted" in out) == (0, True), err
+    assert [p.name for p in (home / "studies").iterdir()] == ["paused"]
+    assert (runs(home, "done"), command(home, "delete", "done", "--yes")[0]) == ({}, 2)
+    assert json.loads(command(home, "reconcile", "--json")[1]) == [{"study": "paused", "mended": [], "lost": []}]
 
 
 def test_gc_lowers_how_many_weights_are_kept_and_a_dry_run_changes_nothing(home):
