@@ -17,6 +17,7 @@ Job = Callable[[], None]
 
 FIRST_DELAY, LAST_DELAY = 0.5, 15.0  # seconds between two tries
 SICK_TRIES = 8  # about 45 s
+SICK_IN_A_ROW = 3  # failures of whatever kind of entry, after which the store is no better than one that is silent
 MAX_ENTRIES, MAX_BYTES = 200_000, 256 * 2**20  # what may wait in memory
 MAX_FAILURES = 1000  # lines kept
 
@@ -51,6 +52,7 @@ class Outbox:
         self._lost = 0
         self._away_until = 0.0
         self._away_tries = 0
+        self._sick_in_a_row = 0
         self._closed = False
         self.failures: list[str] = []
         self.waiting_since: float | None = None
@@ -62,6 +64,11 @@ class Outbox:
     def pending(self) -> int:
         """Entries not sent yet."""
         return self._pending
+
+    @property
+    def silent(self) -> bool:
+        """Whether the store does not answer, or has had nothing but errors of its own to say of late."""
+        return self.waiting_since is not None or self._sick_in_a_row >= SICK_IN_A_ROW
 
     # ---- called by the coordinator; none of these touches the network
 
@@ -166,6 +173,7 @@ class Outbox:
     def _sent(self, lane: str, entries: list[Entry]) -> None:
         with self._state:
             self._back()
+            self._sick_in_a_row = 0
             self._remove(lane, len(entries))
 
     def _failed(self, lane: str, entries: list[Entry], error: Exception) -> None:
@@ -177,6 +185,7 @@ class Outbox:
                 self._away_tries += 1
                 return
             self._back()
+            self._sick_in_a_row = self._sick_in_a_row + 1 if fault is Fault.SICK else 0
             first = entries[0]
             first.tries += 1
             if fault is Fault.SICK and first.tries < SICK_TRIES:
