@@ -205,7 +205,7 @@ class Session:
         self.asker = Asker(plan, space, study, folder, say=screen.step, passed_over=self._passed_over)
         self.reason = ""  # why running trials are to stop
         self.pressed = 0  # Ctrl-C, when the study's end began
-        self.said_waiting = False
+        self.said_waiting = self.gave_up = False  # at the end, of MLflow
         self.fault = ""  # of the machine, in one line that says what to do
         self.nothing_left = False
         self.failures = 0  # in a row
@@ -588,9 +588,10 @@ class Session:
         begun, outbox = time.monotonic(), self.tracker.outbox
         while not self.tracker.flush(TICK) and outbox.pending:
             hurried = self.interrupt.count > min(self.pressed, 1)
-            most = HURRY if hurried else (AWAY if outbox.silent else LAST_WAIT)
+            most = HURRY if hurried or (outbox.silent and self.gave_up) else (AWAY if outbox.silent else LAST_WAIT)
             gone = time.monotonic() - begun
             if gone > most:
+                self.gave_up = True
                 break
             if gone > WORTH_A_WORD and not self.said_waiting:
                 self.said_waiting = True
