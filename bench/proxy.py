@@ -53,11 +53,13 @@ class Proxy:
     """Passes every request on to `upstream`, but for what `loses` says; use it as a context manager.
 
     `loses(kind, accepted)` is asked before a request is passed on (`accepted` False) and before its answer is (True);
-    where it says yes, the connection is closed without a word. It is asked in the request's own thread.
+    where it says yes, the connection is closed without a word. It is asked in the request's own thread. While `fails`
+    is set every request is answered with 500.
     """
 
     def __init__(self, upstream: str, loses: Callable[[str, bool], bool]) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(upstream, loses))
+        self.fails = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(upstream, loses, self.fails))
         self._server.daemon_threads = True
         self.uri = f"http://127.0.0.1:{self._server.server_address[1]}"
 
@@ -70,12 +72,15 @@ class Proxy:
         self._server.server_close()
 
 
-def _handler(upstream: str, loses: Callable[[str, bool], bool]) -> type[BaseHTTPRequestHandler]:
+def _handler(upstream: str, loses: Callable[[str, bool], bool], fails: threading.Event) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def forward(self) -> None:
             kind = kind_of(self.command, self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self.close_connection = True
+            if fails.is_set():
+                broken = b'{"error_code": "INTERNAL_ERROR", "message": "it is broken"}'
+                return self.answer(500, broken, {"Content-Type": "application/json"})
             if loses(kind, False):
                 return
             headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "content-length")}

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from search.errors import BAD_INPUT, FAILED, INTERRUPTED, SearchError
+from search.output import forgive
 
 Command = Callable[..., Any]
 OUTBOX_THREAD = "mlflow-outbox"
@@ -68,6 +69,7 @@ def _with(*options: Callable[[Command], Command]) -> Callable[[Command], Command
 
 def main() -> None:
     """Run the command line and exit with 0 done, 1 failed, 2 bad input, 3 refused, 130 interrupted."""
+    forgive()
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -79,6 +81,10 @@ def main() -> None:
         error.show()
         code = BAD_INPUT
     except Exception as error:
+        code = _explain(error)
+    try:
+        sys.stdout.flush()
+    except OSError as error:  # a full disk
         code = _explain(error)
     _leave(code or 0)
 

@@ -101,6 +101,10 @@ class Screen:
         if not self.quiet:
             self.console.print(line, markup=False)
 
+    def error(self, line: str) -> None:
+        """What went wrong, in one line that is shown whoever asked for quiet."""
+        self.console.print(f"error: {line}", markup=False)
+
     def step(self, line: str) -> None:
         """One line of progress, only where there is no live table."""
         if self.live is None:

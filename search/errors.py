@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-OK, FAILED, BAD_INPUT, REFUSED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+OK, FAILED, BAD_INPUT, REFUSED, HUNG_UP, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 129, 130, 143
 
 
 class SearchError(Exception):

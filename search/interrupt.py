@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks a study to stop, the second makes it."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first asks a study to stop, the second makes it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from search.errors import INTERRUPTED, TERMINATED
+from search.errors import HUNG_UP, INTERRUPTED, TERMINATED
 
 
 class Interrupt:
-    """Counts Ctrl-C and SIGTERM; `number` is the first one's."""
+    """Counts Ctrl-C, SIGTERM and a terminal's hang-up; `number` is the first one's."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -21,6 +21,8 @@ class Interrupt:
         self.armed = True
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and self.count:
+            return  # a closed terminal sends it, and its shell sends it again; nobody is in a hurry
         self.count += 1
         if self.count == 1:
             self.number = signal.Signals(number)
@@ -31,8 +33,8 @@ class Interrupt:
 
     @property
     def exit_code(self) -> int:
-        """130 for Ctrl-C, 143 for SIGTERM."""
-        return TERMINATED if self.number == signal.SIGTERM else INTERRUPTED
+        """130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
+        return {signal.SIGTERM: TERMINATED, signal.SIGHUP: HUNG_UP}.get(self.number, INTERRUPTED)
 
 
 @contextmanager
@@ -42,7 +44,10 @@ def heeded() -> Iterator[Interrupt]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
-    before = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup says to go on without a terminal
+        heard.append(signal.SIGHUP)
+    before = {s: signal.signal(s, interrupt) for s in heard}
     try:
         yield interrupt
     finally:

@@ -31,6 +31,8 @@ SPACE_IN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Where there is no GPU: one slot of two cores trains a small DenseNet 1.3 times as fast as two slots of one.
 CORES_A_SLOT = 2
 
+MOST_TRIALS = 1_000_000  # of a study
+LEAST_MEMORY = 100.0  # MB of a trial; Python alone with numpy takes as much
 MAX_FAILURES = 5  # failed trials in a row after which the fault is the study's
 STALL = 900.0  # seconds without a sign of progress; compiling a large network takes minutes
 MEMORY_SHARE = 0.9  # of the machine's memory, for all trials together
@@ -170,7 +172,9 @@ def make(
         check_narrowings(space, narrowings, read)
         narrowings = {name: text for name, text in narrowings.items() if name in declared(space)}
     epochs = read.whole("--epochs", request.epochs, cut.epochs if cut else (space.epochs if space else 1))
-    trials = read.whole("--trials", request.trials, cut.trials if cut else (space.trials if space else 1))
+    trials = read.whole(
+        "--trials", request.trials, cut.trials if cut else (space.trials if space else 1), most=MOST_TRIALS
+    )
     train = _limit("--train-images", request.train_images, cut.train if cut else None, read)
     validation = _limit("--validation-images", request.validation_images, cut.validation if cut else None, read)
     plan_seed = read.whole("--seed", request.seed, 0, least=0)
@@ -238,16 +242,21 @@ def _limits(
     budget = read.parsed("--budget", request.budget, read_budget, hint)
     if budget is not None and budget.device == "gpu" and all(slot.gpu is None for slot in slots):
         read.problems.append(f"--budget {request.budget}: no GPU is used here; give core-hours like 8core-h")
-    memory_hint = "give MB, or a size like 6gb"
+    memory_hint = f"give MB, {LEAST_MEMORY:.0f} or more, or a size like 6gb"
     return {
         "trial_timeout": read.seconds("--trial-timeout", request.trial_timeout, before.get("trial_timeout")),
         "stall_timeout": read.seconds("--stall-timeout", request.stall_timeout, before.get("stall_timeout", STALL)),
         "budget": read_budget(before["budget"]) if request.budget is None and before.get("budget") else budget,
         "trial_memory": before.get("trial_memory")
         if request.trial_memory is None
-        else read.parsed("--trial-memory", request.trial_memory, read_size, memory_hint),
+        else read.parsed("--trial-memory", request.trial_memory, _trial_memory, memory_hint),
         "max_failures": read.whole("--max-failures", request.max_failures, before.get("max_failures", MAX_FAILURES)),
     }
+
+
+def _trial_memory(text: str) -> float | None:
+    size = read_size(text)
+    return None if size is None or size < LEAST_MEMORY else size
 
 
 def _gpu_memory(slots: Sequence[Slot], found: Sequence[Gpu]) -> float | None:
@@ -284,7 +293,7 @@ def resume(stored: Mapping[str, Any], request: Request) -> Plan:
     slots = _slots(
         request if request.slots or request.gpus else replace(request, slots=str(stored["slots"])), found, read
     )
-    trials = read.whole("--trials", request.trials, stored["trials"])
+    trials = read.whole("--trials", request.trials, stored["trials"], most=MOST_TRIALS)
     timeout = read.seconds("--timeout", request.timeout)
     keep = (
         stored["keep"]

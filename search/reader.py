@@ -19,7 +19,7 @@ class Reader:
 
     problems: list[str] = field(default_factory=list)
 
-    def whole(self, flag: str, text: str | None, default: int, least: int = 1) -> int:
+    def whole(self, flag: str, text: str | None, default: int, least: int = 1, most: int | None = None) -> int:
         if text is None:
             return default
         try:
@@ -28,6 +28,9 @@ class Reader:
             value = least - 1
         if value < least:
             self.problems.append(f"{flag} {text}: give a whole number, {least} or more")
+            return default
+        if most is not None and value > most:
+            self.problems.append(f"{flag} {text}: give {most:,} or less")
             return default
         return value
 

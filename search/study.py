@@ -6,6 +6,7 @@ import contextlib
 import json
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from search.mirror import IDENTITY, MIRRORED, REASON, Mirror
 from search.plan import DECLARED, Plan, check_identity, check_space, describe_plan, said_space
 from search.settings import Settings
 from search.specs import space_of, trial_spec
+from search.trial.faults import MACHINE
 from search.trial.schedule import best_epoch
 from search.trial.spec import TrialSpec
 from search.weights import Shelf
@@ -40,7 +42,9 @@ MAX_CRASHES = 3  # of one trial, after which it fails
 TICK = 0.25  # seconds
 GRACE = 15.0  # seconds a trial that must stop has to end its epoch
 AWAY, LAST_WAIT = 10.0, 300.0  # seconds the end waits for an MLflow that is silent, and for one that answers
-HURRY = 3.0  # and after a second Ctrl-C
+HURRY = 3.0  # and after a Ctrl-C meanwhile, or a second one before
+SHOWN = 3  # of what MLflow refused
+WORTH_A_WORD = 3.0  # seconds of waiting after which a person is told
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,19 @@ def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
     return study
 
 
+def untold(left: int, refused: Sequence[str], study: str) -> list[str]:
+    """What a person should know of a study that MLflow has not whole: `left` entries, and those it refused."""
+    lines = [f"MLflow refused: {failure}" for failure in refused[:SHOWN]]
+    if len(refused) > SHOWN:
+        lines.append(f"and {len(refused) - SHOWN} more")
+    mend = f"python -m search reconcile {study}"
+    if left:
+        lines.append(f"MLflow did not take everything ({left} entries left); nothing is lost: once it is back, {mend}")
+    elif refused:
+        lines.append(f"what MLflow refused is not lost: once what it complains of is mended, {mend} sends it again")
+    return lines
+
+
 class Session:
     """One run of the coordinator over one study."""
 
@@ -188,6 +205,9 @@ class Session:
         self.found: set[int] = set()  # trials whose run may have been made already
         self.asker = Asker(plan, space, study, folder, say=screen.step, passed_over=self._passed_over)
         self.reason = ""  # why running trials are to stop
+        self.pressed = 0  # Ctrl-C, when the study's end began
+        self.said_waiting = self.gave_up = False  # at the end, of MLflow
+        self.fault = ""  # of the machine, in one line that says what to do
         self.nothing_left = False
         self.failures = 0  # in a row
 
@@ -355,6 +375,8 @@ class Session:
                 self._on_done(active, message)
             case "failed" if message["reason"] == "oom":
                 self._out_of_memory(active, message["error"], message.get("peak_memory"))
+            case "failed" if message["reason"] == MACHINE:
+                self._machine_failed(active, message["error"])
             case "failed":
                 if message.get("traceback"):
                     store.write_text(active.spec.path / "error.txt", message["traceback"])
@@ -457,6 +479,16 @@ class Session:
         self._ended(active, "failed", f"{reason}: {error}")
         self._count_failure(error)
 
+    def _machine_failed(self, active: Active, error: str) -> None:
+        """No trial is charged with what the machine did: it waits for a resume, and so do all after it."""
+        if active.ending:
+            return self._failed(active, *active.ending)
+        number = active.spec.number
+        self.fault = self.fault or f"trial {number} is paused: {error}, then go on"
+        self._pause([active], error)
+        if not self.reason:
+            self._stop(error, f"trial {number} cannot go on: {error}")
+
     def _out_of_memory(self, active: Active, error: str, peak: float | None) -> None:
         """Pruned and infeasible, never tried again; the next like it is refused beforehand."""
         active.trial.set_user_attr(REASON, "oom")
@@ -526,18 +558,21 @@ class Session:
 
     def finish(self) -> Outcome:
         """Draw the study, close its run and say how it ended."""
-        interrupted, failed = self.reason == "interrupted", " in a row failed" in self.reason
+        self.pressed = self.interrupt.count
+        interrupted, failed = self.reason == "interrupted", bool(self.fault) or " in a row failed" in self.reason
         trials = engine.counted(self.study.get_trials(deepcopy=False))
         for trial in self.waiting:  # crashed while the study was stopping, or not gone on with
             run = self.mirror.runs.get(trial.number)
             self.mirror.paused(run or self.mirror.trial(trial, fresh=False))
         best, why = figures.ranked(self.study), self.reason or self.asker.exhausted
-        status = "FAILED" if failed else ("KILLED" if interrupted else "FINISHED")
+        status = "KILLED" if interrupted else ("FAILED" if failed else "FINISHED")
         self.study.set_user_attr("ended", {"status": status, "reason": why})
         self._flush()  # so that the runs' ids are known to what follows
         self.mirror.end_study(status, why, pictures=self.interrupt.count == 0)
         self._flush()
         self._close()
+        if self.fault:
+            self.screen.error(f"{self.fault}: python -m search resume {self.plan.study}")
         counts = {s.name.lower(): sum(t.state == s for t in trials) for s in TrialState}
         counts["paused"] = counts.pop("running")  # nothing runs any more
         code = FAILED if failed or not (best or counts["paused"]) else OK
@@ -551,25 +586,28 @@ class Session:
 
     def _flush(self) -> None:
         """Wait for MLflow: as long as it answers, a little where it is silent, hardly where somebody is in a hurry."""
-        begun = time.monotonic()
-        while not self.tracker.flush(TICK) and self.tracker.outbox.pending:
-            silent = self.tracker.outbox.waiting_since is not None
-            most = HURRY if self.interrupt.count > 1 else (AWAY if silent else LAST_WAIT)
-            if time.monotonic() - begun > most:
+        begun, outbox = time.monotonic(), self.tracker.outbox
+        while not self.tracker.flush(TICK) and outbox.pending:
+            hurried = self.interrupt.count > min(self.pressed, 1)
+            most = HURRY if hurried or (outbox.silent and self.gave_up) else (AWAY if outbox.silent else LAST_WAIT)
+            gone = time.monotonic() - begun
+            if gone > most:
+                self.gave_up = True
                 break
+            if gone > WORTH_A_WORD and not self.said_waiting:
+                self.said_waiting = True
+                what = "MLflow does not answer or only fails" if outbox.silent else "MLflow is slow"
+                self.screen.say(
+                    f"{what} ({outbox.pending} entries left); waiting up to {most:.0f} s for it; Ctrl-C ends the wait"
+                )
         self.mirror.note_made()
         self.shelf.settle()
 
     def _close(self) -> None:
         left = self.tracker.close(0.1)
         refused = self.tracker.outbox.failures
-        for failure in refused:
-            self.screen.say(f"MLflow refused: {failure}")
-        if left:
-            self.screen.say(
-                f"MLflow did not take everything ({left} entries left); nothing is lost: once it is back, "
-                f"python -m search reconcile {self.plan.study}"
-            )
-        elif not refused:
+        for line in untold(left, refused, self.plan.study):
+            self.screen.say(line)
+        if not (left or refused):
             done = [t.number for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
             self.study.set_user_attr(MIRRORED, done)

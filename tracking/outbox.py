@@ -17,6 +17,7 @@ Job = Callable[[], None]
 
 FIRST_DELAY, LAST_DELAY = 0.5, 15.0  # seconds between two tries
 SICK_TRIES = 8  # about 45 s
+SICK_IN_A_ROW = 3  # failures of whatever kind of entry, after which the store is no better than one that is silent
 MAX_ENTRIES, MAX_BYTES = 200_000, 256 * 2**20  # what may wait in memory
 MAX_FAILURES = 1000  # lines kept
 
@@ -36,9 +37,10 @@ class Outbox:
     """A first-in first-out queue per lane (a run, or a model), and the one thread that empties them.
 
     `send(run_id, batch)` logs a batch. It and every job may be called again after a failure, so they must be
-    repeatable. While the store is away everything waits; an entry that is refused for good is dropped, gets a line in
-    `failures` and holds up nothing else. The thread is no daemon, so nothing is torn off in the middle of a request;
-    where nobody closes the outbox, it ends after the main thread once all is sent, or at the first failure.
+    repeatable. While the store is away, or fails whatever is sent, everything waits; an entry that is refused for good
+    is dropped, gets a line in `failures` and holds up nothing else. The thread is no daemon, so nothing is torn off in
+    the middle of a request; where nobody closes the outbox, it ends after the main thread once all is sent, or at the
+    first failure.
     """
 
     def __init__(self, send: Send) -> None:
@@ -51,6 +53,8 @@ class Outbox:
         self._lost = 0
         self._away_until = 0.0
         self._away_tries = 0
+        self._sick_in_a_row = 0
+        self._sick_lanes: set[str] = set()  # since something was sent
         self._closed = False
         self.failures: list[str] = []
         self.waiting_since: float | None = None
@@ -62,6 +66,15 @@ class Outbox:
     def pending(self) -> int:
         """Entries not sent yet."""
         return self._pending
+
+    @property
+    def silent(self) -> bool:
+        """Whether the store does not answer, or has had nothing but errors of its own to say of late."""
+        return self.waiting_since is not None or self._sick_in_a_row >= SICK_IN_A_ROW
+
+    def _fails_everywhere(self) -> bool:
+        """Whether it is the store that is sick, and not what one lane sends."""
+        return self._sick_in_a_row >= SICK_IN_A_ROW and len(self._sick_lanes) > 1
 
     # ---- called by the coordinator; none of these touches the network
 
@@ -96,7 +109,8 @@ class Outbox:
             begun = time.monotonic()
             while self._pending:
                 gone = time.monotonic() - begun
-                if gone > at_most or (self.waiting_since is not None and gone > away):
+                absent = self.waiting_since is not None or self._fails_everywhere()
+                if gone > at_most or (absent and gone > away):
                     return False
                 self._state.wait(0.5)
             return not self._lost
@@ -166,6 +180,8 @@ class Outbox:
     def _sent(self, lane: str, entries: list[Entry]) -> None:
         with self._state:
             self._back()
+            self._sick_in_a_row = 0
+            self._sick_lanes.clear()
             self._remove(lane, len(entries))
 
     def _failed(self, lane: str, entries: list[Entry], error: Exception) -> None:
@@ -179,7 +195,10 @@ class Outbox:
             self._back()
             first = entries[0]
             first.tries += 1
-            if fault is Fault.SICK and first.tries < SICK_TRIES:
+            if fault is Fault.SICK:
+                self._sick_in_a_row += 1
+                self._sick_lanes.add(lane)
+            if fault is Fault.SICK and (first.tries < SICK_TRIES or self._fails_everywhere()):
                 self._held[lane] = time.monotonic() + _delay(first.tries - 1)
             elif len(entries) > 1:
                 for entry in entries:

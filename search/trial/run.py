@@ -12,6 +12,7 @@ import numpy as np
 from search.trial import checkpoints
 from search.trial.checkpoints import Unusable
 from search.trial.control import Control, Stopped
+from search.trial.faults import MACHINE, of_machine
 from search.trial.memory import Peak, chain, is_out_of_memory
 from search.trial.meter import Meter
 from search.trial.schedule import best_epoch, stops_early
@@ -46,6 +47,8 @@ def run_trial(control: Control, meter: Meter, *, gpu: bool = False) -> bool:
         last, fit = _failure(error) | took, False
         if any(isinstance(each, Stopped) for each in chain(error)):
             last = {"event": "done", "state": "stopped"}
+        elif last["reason"] == MACHINE:  # it will go on; what can be kept is kept
+            control.keeper.write()
     control.close()
     if last.get("state") == "stopped":
         last |= {"epoch": control.keeper.on_disk}
@@ -111,9 +114,13 @@ def _failure(error: BaseException) -> dict[str, Any]:
     for each in chain(error):
         traceback.clear_frames(each.__traceback__)
     gc.collect()
-    reason = "oom" if is_out_of_memory(error) else "error"
     text = "".join(traceback.format_exception(error))
-    return {"event": "failed", "reason": reason, "error": _first_words(error), "traceback": text}
+    if is_out_of_memory(error):
+        reason, words = "oom", _first_words(error)
+    else:
+        broken = of_machine(error)
+        reason, words = (MACHINE, broken) if broken else ("error", _first_words(error))
+    return {"event": "failed", "reason": reason, "error": words, "traceback": text}
 
 
 def _first_words(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import sys
@@ -28,7 +29,8 @@ def main(argv: list[str]) -> None:
     meter = Meter(gpu)
     line.tell({"event": "ready", "memory": resident_megabytes(), **devices})
     while (control := line.trials.get()) is not None:
-        _write_output_to(control.spec.path / f"attempt-{control.spec.attempt}.log")
+        with contextlib.suppress(OSError):  # a full disk is told of by the trial, where it matters
+            _write_output_to(control.spec.path / f"attempt-{control.spec.attempt}.log")
         fit = run_trial(control, meter, gpu=gpu is not None)
         line.tell({"event": "idle", "memory": resident_megabytes(), "fit": fit})
 

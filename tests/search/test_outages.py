@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import time
 
 import pytest
 from support import environment, killed_in_a_write
+
+from bench.proxy import Proxy
 
 FAST = ("filters=8,16", "conv_layers=1", "--slots", "1")
 
@@ -103,6 +106,69 @@ def test_a_server_that_goes_away_costs_nothing_and_is_brought_up_to_date_later(t
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("hurried", [False, True], ids=["left alone", "Ctrl-C"])
+def test_a_server_that_only_fails_holds_up_the_end_no_longer_than_one_that_is_silent(tmp_path, own_server, hurried):
+    own_server.start()
+    with Proxy(own_server.uri, lambda kind, accepted: False) as proxy:
+        uri = {"MLFLOW_TRACKING_URI": proxy.uri}
+        few = ("--epochs", "2", "--trials", "6", "--study", "e")
+        running = start(tmp_path, "run", "cnn_digits", *FAST, *few, **uri)
+        wait_for(tmp_path / "home" / "studies" / "e", '"epoch": 1')
+        proxy.fails.set()
+        said = []
+        with running:
+            for line in running.stderr:
+                said.append(line)
+                if "Ctrl-C ends the wait" in line:
+                    assert "does not answer or only fails" in line
+                    if hurried:
+                        running.send_signal(signal.SIGINT)
+        assert running.returncode == 0, said
+        assert sum("Ctrl-C ends the wait" in line for line in said) == 1, said
+        assert "python -m search reconcile e" in said[-1]
+        proxy.fails.clear()
+        mended = search(tmp_path, "reconcile", "e", **uri)
+        assert mended.returncode == 0, mended.stderr
+    assert len(whole(own_server.uri, tmp_path, "e")) == 6
+
+
+def test_what_mlflow_refused_is_three_lines_and_how_to_mend_it():
+    from search.study import untold
+
+    many = untold(0, [f"trial {n}: metric 'loss': not found" for n in range(223)], "s")
+    assert len(many) == 5
+    assert many[2].startswith("MLflow refused: trial 2")
+    assert many[3] == "and 220 more"
+    assert "python -m search reconcile s" in many[4]
+    assert "reconcile s" in untold(4, ["x"], "s")[-1]
+    assert untold(0, [], "s") == []
+
+
+@pytest.mark.long
+def test_runs_deleted_while_a_study_runs_are_few_lines_and_reconcile_brings_them_back(tmp_path):
+    from mlflow import MlflowClient
+
+    few = ("--epochs", "4", "--trials", "4", "--pruner", "none", "--study", "w")
+    running = start(tmp_path, "run", "cnn_digits", *FAST, *few)
+    wait_for(tmp_path / "home" / "studies" / "w", '"epoch": 2')
+    client = MlflowClient(f"sqlite:///{tmp_path}/home/mlflow.db")
+    experiment = client.get_experiment_by_name("cnn_digits").experiment_id
+    deadline = time.monotonic() + 60
+    while not (found := client.search_runs([experiment])) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for run in found:
+        client.delete_run(run.info.run_id)
+    _out, err = running.communicate(timeout=300)
+    assert running.returncode == 0, err
+    refused = [line for line in err.splitlines() if line.startswith("MLflow refused")]
+    assert 0 < len(refused) <= 3, err
+    assert "python -m search reconcile w" in err.splitlines()[-1]
+    mended = search(tmp_path, "reconcile", "w")
+    assert mended.returncode == 0, mended.stderr + mended.stdout
+    assert len(whole(f"sqlite:///{tmp_path}/home/mlflow.db", tmp_path, "w")) == 4
+
+
+@pytest.mark.long
 def test_a_search_may_begin_offline_and_end_online(tmp_path, own_server):
     uri = {"MLFLOW_TRACKING_URI": own_server.uri}
     long = ("--epochs", "40", "--pruner", "none", "--trials", "2", "--study", "o", "--offline")
@@ -149,6 +215,51 @@ def test_a_disk_that_fills_up_is_one_line_and_a_resume_goes_on(tmp_path):
     ran = search(tmp_path, "resume", "d", "--trials", "6")
     assert ran.returncode == 0, ran.stderr
     assert len(whole(f"sqlite:///{tmp_path}/home/mlflow.db", tmp_path, "d")) == 6
+
+
+def recorded(folder, study):
+    """How many epochs each trial's record holds, none of them twice."""
+    found = {}
+    for path in sorted((folder / "home" / "studies" / study).glob("trial-*/events.jsonl")):
+        events = [json.loads(line) for line in path.read_text().splitlines()]
+        epochs = [e["epoch"] for e in events if e["event"] == "epoch"]
+        assert len(epochs) == len(set(epochs))
+        found[path.parent.name] = len(epochs)
+    return found
+
+
+def test_data_that_goes_away_costs_no_trial(tmp_path):
+    few = ("--epochs", "2", "--trials", "3", "--pruner", "none", "--study", "g", "--keep", "0")
+    running = start(tmp_path, "run", "cnn_digits", *FAST, *few)
+    wait_for(tmp_path / "home" / "studies" / "g", '"epoch": 0')
+    (tmp_path / "home" / "data" / "digits").rename(tmp_path / "digits")
+    out, err = running.communicate(timeout=120)
+    assert running.returncode == 1, err
+    assert "Traceback" not in err
+    said = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1
+    assert "is missing" in said[0]
+    assert said[0].endswith("then go on: python -m search resume g")
+    assert "1 complete, 1 paused" in out, "no trial is charged with it"
+    assert "go on:    python -m search resume g" in out
+
+
+@pytest.mark.long
+def test_a_disk_that_is_full_when_a_worker_packages_costs_no_trial(tmp_path):
+    (tmp_path / "home").mkdir()
+    few = ("--epochs", "4", "--trials", "6", "--study", "p", "--keep", "all")
+    full = full_disk(tmp_path, "run", "cnn_digits", *few, size="1500k")
+    assert full.returncode == 1, full.stderr
+    said = [line for line in full.stderr.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1, full.stderr
+    assert "No space left on device" in said[0] or "disk is full" in said[0]  # whoever meets it first
+    assert " failed" not in full.stderr
+    before = recorded(tmp_path, "p")
+    ran = search(tmp_path, "resume", "p")
+    assert ran.returncode == 0, ran.stderr
+    after = recorded(tmp_path, "p")
+    assert all(after[trial] >= epochs for trial, epochs in before.items())
+    assert len(whole(f"sqlite:///{tmp_path}/home/mlflow.db", tmp_path, "p")) == 6
 
 
 def test_a_home_that_cannot_be_written_is_refused_at_once(tmp_path):

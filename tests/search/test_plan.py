@@ -106,6 +106,18 @@ def test_every_problem_is_named_at_once(settings):
         assert piece in said, piece
 
 
+@pytest.mark.parametrize(
+    ("flag", "value"), [("trials", "10000000000000000000000"), ("trials", "1000001"), ("trial_memory", "1")]
+)
+def test_what_no_machine_can_do_is_refused(settings, flag, value):
+    named = f"--{flag.replace('_', '-')} {value}: give "
+    with pytest.raises(InputError, match=named):
+        plan(settings, **{flag: value})
+    stored = json.loads(json.dumps(plan(settings, trials="1000000", trial_memory="100").to_json()))
+    with pytest.raises(InputError, match=named):
+        resume(stored, Request(space=stored["space"], **{flag: value}))
+
+
 def test_a_new_study_is_named_after_its_space_and_the_date(settings):
     import re
 

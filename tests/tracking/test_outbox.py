@@ -148,6 +148,58 @@ def test_a_run_that_keeps_failing_holds_up_no_other_and_is_given_up_in_the_end(o
     assert outbox.close(1) == 1
 
 
+def test_a_store_that_only_fails_is_taken_for_silent_until_it_takes_something(outbox, store, monkeypatch):
+    monkeypatch.setattr(outboxes, "LAST_DELAY", 0.5)
+    store.fails = lambda run_id, batch: OSError("500")
+    for run_id in "abc":
+        outbox.put_batch(run_id, metrics=[point(0)])
+    until = time.monotonic() + 5
+    while not outbox.silent and time.monotonic() < until:
+        time.sleep(0.01)
+    assert outbox.silent
+    assert outbox.waiting_since is None, "it answers, if only with errors"
+    store.fails = lambda run_id, batch: None
+    assert outbox.flush(5)
+    assert not outbox.silent
+
+
+def test_nothing_is_given_up_while_the_store_fails_whatever_is_sent(outbox, store):
+    tries = []
+
+    def fails(run_id, batch):
+        tries.append(run_id)
+        return OSError("500")
+
+    store.fails = fails
+    for run_id in "abc":
+        outbox.put_batch(run_id, metrics=[point(0)])
+    assert outbox.settle(away=0.1, at_most=5) is False, "it is not waited for any longer than one that is away"
+    until = time.monotonic() + 10
+    while len(tries) < 60 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert len(tries) >= 60, "it is tried again and again"
+    store.fails = lambda run_id, batch: None
+    assert outbox.flush(20)
+    assert outbox.failures == []
+    assert [len(store.metrics(run_id)) for run_id in "abc"] == [1, 1, 1]
+
+
+def test_one_entry_that_fails_among_many_that_arrive_is_no_silence(outbox, store, blocked):
+    silent = []
+
+    def fails(run_id, batch):
+        silent.append(outbox.silent)
+        return OSError("500") if run_id == "sick" and len(silent) < 6 else None
+
+    store.fails = fails
+    for step in range(8):
+        outbox.put_batch("sick", metrics=[point(step)])
+        outbox.put_batch(f"well {step}", metrics=[point(step)])
+    blocked.set()
+    assert outbox.flush(5)
+    assert not any(silent)
+
+
 def test_what_fails_for_a_while_arrives_in_order(outbox, store):
     tries = []
 
