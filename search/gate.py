@@ -24,6 +24,9 @@ Right = npt.NDArray[np.bool_]  # (n,): which test images a model names rightly
 FIRST, CHALLENGE = "first", "challenge"
 
 
+LEAST_P = 1e-300  # that is written out; a smaller one may have been rounded to nothing
+
+
 @dataclass(frozen=True)
 class Rules:
     """`level` bounds the chance that an equal model passes, `least_gain` is in accuracy (0.001: a tenth of a point)."""
@@ -48,8 +51,8 @@ class Comparison:
         return (
             f"{'better' if self.better else 'not better'} than {self.against}: {self.accuracy:.4f} against "
             f"{self.other_accuracy:.4f}, gain {self.paired.gain:+.4f} (95 % interval {low:+.4f} to {high:+.4f}), "
-            f"only the one right on {self.paired.only_first} images, only the other on {self.paired.only_second}, p = "
-            f"{self.paired.p:.3g}"
+            f"only the one right on {self.paired.only_first} images, only the other on {self.paired.only_second}, "
+            + (f"p = {self.paired.p:.3g}" if self.paired.p >= LEAST_P else f"p < {LEAST_P:g}")
         )
 
 

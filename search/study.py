@@ -325,7 +325,12 @@ class Session:
         trial.set_user_attr("attempts", attempt)
         trial.set_user_attr("state", "running")
         folder = store.trial_folder(self.folder, frozen.number)
-        recorded = store.epochs(folder)
+        recorded, damaged = store.epochs(folder), store.read_events(folder)[1]
+        if damaged:
+            lines = "1 damaged line" if damaged == 1 else f"{damaged} damaged lines"
+            self.screen.say(
+                f"trial {frozen.number}: {lines} of its record left out; an epoch that was there is trained again"
+            )
         for event in recorded:  # killed between writing it down and reporting it
             if event["epoch"] + 1 not in frozen.intermediate_values:
                 trial.report(event["metrics"][self.space.metric], event["epoch"] + 1)

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from support import environment, killed_in_a_write
+from support import afresh, environment, killed_in_a_write
 
 from bench.proxy import Proxy
 
@@ -286,45 +286,45 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     ran = search(folder, "run", "cnn_digits", *FAST, "--epochs", "2", "--trials", "2", "--study", "f")
     assert ran.returncode == 0, ran.stderr
-    return folder
+    shutil.copytree(folder / "home", folder / "pristine")
+    return folder, json.loads(search(folder, "show", "f", "--json").stdout)
 
 
-def test_a_damaged_study_store_is_one_line_and_is_made_again_from_the_folders(finished, tmp_path):
-    shutil.copytree(finished / "home", tmp_path / "home")
-    store = tmp_path / "home" / "study.db"
+def test_a_damaged_study_store_is_one_line_and_is_made_again_from_the_folders(finished):
+    folder, before = finished
+    store = afresh(folder) / "study.db"
     content = bytearray(store.read_bytes())
     content[4096 * 2 : 4096 * 6] = os.urandom(4096 * 4)
     store.write_bytes(bytes(content))
-    ran = search(tmp_path, "resume", "f", "--trials", "3")
+    ran = search(folder, "resume", "f", "--trials", "3")
     assert ran.returncode in (1, 2)
     assert "Traceback" not in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
     assert "reconcile" in ran.stderr, "it says how to go on"
-    store.rename(tmp_path / "damaged.db")
-    mended = search(tmp_path, "reconcile", "f")
+    store.rename(folder / "damaged.db")
+    mended = search(folder, "reconcile", "f")
     assert mended.returncode == 0, mended.stderr + mended.stdout
     assert "made again from its folder" in mended.stdout
-    before = json.loads(search(finished, "show", "f", "--json").stdout)
-    assert json.loads(search(tmp_path, "show", "f", "--json").stdout) == before
+    assert json.loads(search(folder, "show", "f", "--json").stdout) == before
 
 
-def test_stores_whose_writer_was_killed_in_a_write_are_rolled_back(finished, tmp_path):
-    shutil.copytree(finished / "home", tmp_path / "home")
+def test_stores_whose_writer_was_killed_in_a_write_are_rolled_back(finished):
+    folder, before = finished
+    home = afresh(folder)
     for store, table in (("study.db", "trials"), ("mlflow.db", "metrics")):
-        killed_in_a_write(tmp_path / "home" / store, f"new_{table}")
-        assert (tmp_path / "home" / f"{store}-journal").stat().st_size > 0, "nothing is left to roll back"
-    ran = search(tmp_path, "resume", "f", "--json")
+        killed_in_a_write(home / store, f"new_{table}")
+        assert (home / f"{store}-journal").stat().st_size > 0, "nothing is left to roll back"
+    ran = search(folder, "resume", "f", "--json")
     assert ran.returncode == 0, ran.stderr
-    before = json.loads(search(finished, "show", "f", "--json").stdout)
-    assert json.loads(search(tmp_path, "show", "f", "--json").stdout) == before
+    assert json.loads(search(folder, "show", "f", "--json").stdout) == before
 
 
 @pytest.mark.long
-def test_a_locked_study_store_is_waited_for_and_then_one_line(finished, tmp_path):
-    shutil.copytree(finished / "home", tmp_path / "home")
-    with sqlite3.connect(tmp_path / "home" / "study.db") as other:
+def test_a_locked_study_store_is_waited_for_and_then_one_line(finished):
+    folder, _ = finished
+    with sqlite3.connect(afresh(folder) / "study.db") as other:
         other.execute("begin exclusive")
-        ran = search(tmp_path, "resume", "f", "--trials", "3")
+        ran = search(folder, "resume", "f", "--trials", "3")
         other.rollback()
     assert ran.returncode in (1, 2)
     assert "locked" in ran.stderr

@@ -244,12 +244,14 @@ def test_ctrl_c_checkpoints_stops_and_resume_goes_on_as_the_same_trials(tmp_path
     assert "has 3 trials already" in less.stderr
 
 
+DAMAGES = ("none", "checkpoint ahead", "no checkpoint", "torn checkpoint")
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         "torn events",
-        "checkpoint ahead",
-        *(pytest.param(d, marks=pytest.mark.long) for d in ("none", "no checkpoint", "torn checkpoint")),
+        *(pytest.param(d, marks=pytest.mark.long) for d in DAMAGES),
     ],
 )
 def test_a_killed_coordinator_loses_and_doubles_no_epoch(tmp_path, damage):
@@ -273,6 +275,7 @@ def test_a_killed_coordinator_loses_and_doubles_no_epoch(tmp_path, damage):
         events.write_bytes(b"".join(events.read_bytes().splitlines(keepends=True)[:2]))
     ran = search(tmp_path, "resume", "c")
     assert ran.returncode == 0, ran.stderr
+    assert ("1 damaged line of its record left out" in ran.stdout + ran.stderr) == (damage == "torn events")
     (trial,) = trials(tmp_path, "c")
     assert trial["state"] == "COMPLETE"
     steps = [m.step for m in client(tmp_path).get_metric_history(trial["run_id"], "loss")]
@@ -281,6 +284,7 @@ def test_a_killed_coordinator_loses_and_doubles_no_epoch(tmp_path, damage):
     assert (parent.info.status, children[0].info.status) == ("FINISHED", "FINISHED")
 
 
+@pytest.mark.long
 def test_a_worker_killed_in_the_middle_costs_nothing(tmp_path):
     slow = ("filters=32", "conv_layers=2", "batch_size=16", "--epochs", "30", "--pruner", "none")
     process = start(tmp_path, "run", "cnn_digits", *slow, "--trials", "1", "--slots", "1", "--study", "k")
