@@ -182,13 +182,12 @@ def test_a_search_may_begin_offline_and_end_online(tmp_path, own_server):
 
 def full_disk(folder, *arguments, size="6m", **extra):
     """The command with its home on a disk of `size`, kept afterwards in `folder`/home."""
-    mounted = folder / "small"
-    mounted.mkdir(exist_ok=True)
-    home = folder / "home"
-    script = (
-        f"mount -t tmpfs -o size={size} tmpfs {mounted} && cp -a {home}/. {mounted}/ && "
-        f"SEARCH_HOME={mounted} {' '.join(command(*arguments))}; code=$?; "
-        f"cp -a {mounted}/. {home}/; umount {mounted}; exit $code"
+    home, aside = folder / "home", folder / "aside"
+    home.mkdir(exist_ok=True)
+    script = (  # mounted over the home, whose place MLflow notes
+        f"cp -a {home} {aside} && mount -t tmpfs -o size={size} tmpfs {home} && cp -a {aside}/. {home}/ && "
+        f"{' '.join(command(*arguments))}; code=$?; rm -rf {aside}; "
+        f"cp -a {home} {aside}; umount {home}; cp -a {aside}/. {home}/; rm -rf {aside}; exit $code"
     )
     return subprocess.run(
         ["unshare", "-rm", "sh", "-c", script],
