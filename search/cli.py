@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import click
@@ -132,10 +131,9 @@ def _explain(error: Exception) -> int:
 def _usable(settings: Any, offline: bool = False) -> Any:
     """The same settings. Raises InputError where a place they name cannot be used."""
     from search.errors import InputError
-    from search.settings import problems
-    from tracking import probe
+    from search.settings import problems, tracking_problem
 
-    place = None if offline else probe.problem(settings.tracking_uri, artifacts=settings.artifacts)
+    place = None if offline else tracking_problem(settings)
     found = problems(settings) + ([place] if place else [])
     if found:
         raise InputError(found)
@@ -185,14 +183,9 @@ def run(home: str, storage: str, tracking_uri: str, as_json: bool, offline: bool
     from search import report
     from search.plan import Request, make
     from search.settings import resolve
-    from tracking import probe
 
     settings = resolve(home=home, storage=storage, tracking_uri=tracking_uri)
-    made = make(
-        Request(**asked),
-        settings,
-        tracking_problem=None if offline else partial(probe.problem, artifacts=settings.artifacts),
-    )
+    made = make(Request(**asked), settings, offline=offline)
 
     from search.study import run as run_study
 

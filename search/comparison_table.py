@@ -12,6 +12,7 @@ from rich.text import Text
 
 from search.compared import Compared
 from search.comparison import Row, config_rows, figure_rows, setup_rows
+from search.report import unfolded
 
 WIDTH = 100  # characters within which a table on a pipe has one column a thing; wider ones have one row a thing
 PIPE = 200  # characters a line may have on a pipe
@@ -35,7 +36,7 @@ def show(things: Sequence[Compared], notes: Sequence[str], everything: bool) -> 
         console.print(Text(f"{kind} {things[0].name}", style="bold"))
     columns = _by_columns(things, groups, shared)
     limit = console.width if is_terminal else WIDTH
-    if _width(console, columns) <= limit:
+    if unfolded(console, columns) <= limit:
         console.print(columns)
     else:
         for title, rows in groups.items():
@@ -78,7 +79,7 @@ def _by_rows(
         taken = 1
         while (
             taken < len(left)
-            and _width(console, _rows_table(things, title, left[: taken + 1], shared)) <= console.width
+            and unfolded(console, _rows_table(things, title, left[: taken + 1], shared)) <= console.width
         ):
             taken += 1
         yield _rows_table(things, title if len(left) == len(rows) else "", left[:taken], shared)
@@ -95,11 +96,6 @@ def _rows_table(things: Sequence[Compared], title: str, rows: Sequence[Row], sha
         known = f" ({thing.known})" if thing.known else ""
         table.add_row(Text(thing.part + known if shared else thing.label), *(_cell(row, i) for row in rows))
     return table
-
-
-def _width(console: Console, table: Table) -> int:
-    """How wide a table would be with no cell folded."""
-    return console.measure(table, options=console.options.update(max_width=10_000)).maximum
 
 
 def _cell(row: Row, index: int) -> Text:

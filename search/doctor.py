@@ -14,7 +14,7 @@ import psutil
 from search.errors import FAILED, OK
 from search.executors import devices
 from search.report import emit, print_table
-from search.settings import Settings, masked
+from search.settings import Settings, masked, tracking_problem
 from search.settings import problems as settings_problems
 
 PACKAGES = ("tensorflow", "keras", "keras-tuner", "optuna", "mlflow", "numpy", "scikit-learn")
@@ -92,8 +92,6 @@ def _gpus() -> Iterator[Check]:
 
 
 def _places(settings: Settings) -> Iterator[Check]:
-    from tracking import probe
-
     problems = settings_problems(settings)
     home = settings.home
     yield Check("home", "problem" if any(p.startswith("home") for p in problems) else "ok", str(home))
@@ -104,8 +102,8 @@ def _places(settings: Settings) -> Iterator[Check]:
     yield Check("disk", "ok" if free > LEAST_FREE else "problem", f"{free / 1e9:.0f} GB free at {existing}")
     store = [p for p in problems if p.startswith("--storage")]
     yield Check("study store", "problem" if store else "ok", store[0] if store else masked(settings.storage))
-    tracking = probe.problem(settings.tracking_uri, artifacts=settings.artifacts)
-    yield Check("tracking", "problem" if tracking else "ok", tracking or probe.masked(settings.tracking_uri))
+    tracking = tracking_problem(settings)
+    yield Check("tracking", "problem" if tracking else "ok", tracking or masked(settings.tracking_uri))
 
 
 def _studies(settings: Settings) -> Iterator[Check]:

@@ -22,8 +22,6 @@ from search.statistics import Paired, paired
 Right = npt.NDArray[np.bool_]  # (n,): which test images a model names rightly
 
 FIRST, CHALLENGE = "first", "challenge"
-
-
 LEAST_P = 1e-300  # that is written out; a smaller one may have been rounded to nothing
 
 

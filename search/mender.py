@@ -196,8 +196,7 @@ class Mender:
         else:
             gone = []  # said when it was lost
         if damaged:
-            lines = "1 damaged line" if damaged == 1 else f"{damaged} damaged lines"
-            self.fix(f"trial {number}: events.jsonl had {lines}; removed")
+            self.fix(f"trial {number}: events.jsonl had {store.lines(damaged)}; removed")
         if len(events) > len(had):
             self.fix(f"trial {number}: events.jsonl had lost {_what(events, had)}; read back from the stores")
         for line in gone:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from search.errors import InputError
 from search.executors.devices import Gpu, Slot, cores, gpus, memory, share
 from search.fitting import check_images, check_narrowings, choose_baselines, space_problems
 from search.reader import Reader
-from search.settings import Settings
+from search.settings import Settings, tracking_problem
 from search.settings import problems as settings_problems
 from spaces import Space, declared, find
 from spaces.datasets import describe
@@ -157,9 +157,12 @@ def make(
     settings: Settings,
     *,
     check_places: bool = True,
-    tracking_problem: Callable[[str], str | None] | None = None,
+    offline: bool = True,
 ) -> Plan:
-    """The plan of a request. Raises InputError with every problem found, before anything is touched."""
+    """The plan of a request. Raises InputError with every problem found, before anything is touched.
+
+    `check_places` looks at the stores too; unless `offline`, at MLflow's as well.
+    """
     read = Reader()
     space: Space | None = read.attempt(lambda: find(request.space))
     found = gpus()
@@ -193,7 +196,7 @@ def make(
         read.problems.append(f"--study {study}: use letters, digits, dots, dashes and underscores, at most 100")
     if check_places:
         read.problems += settings_problems(settings)
-        place = tracking_problem(settings.tracking_uri) if tracking_problem else None
+        place = None if offline else tracking_problem(settings)
         read.problems += [place] if place else []
     check_images(space, train, validation, read)
     if read.problems or space is None:
@@ -335,8 +338,10 @@ def said_space(space: Space) -> dict[str, str]:
 
 def check_space(study: str, space: Space, began_with: Mapping[str, str] | None) -> None:
     """Raises InputError where a study's space declares other hyperparameters than when it began."""
+    if began_with is None:  # a study of an older program did not say
+        return
     now = said_space(space)
-    if began_with is None or now == began_with:  # None: a study of an older program did not say
+    if now == began_with:
         return
     changed = [
         f"{name} was {began_with.get(name, 'not there')} and is {now.get(name, 'not there')}"

@@ -23,7 +23,7 @@ from search.plan import resume as resumed_plan
 from search.reproduce import RECIPE, RECIPE_TAG
 from search.retrain import retrain
 from search.sealed import Measured, Model
-from search.settings import Settings, masked
+from search.settings import Settings, masked, tracking_problem
 from search.specs import space_of, trial_spec
 from spaces import Space
 from spaces._hp import show
@@ -393,9 +393,7 @@ def promote(asked: Asked, settings: Settings, as_json: bool) -> int:
     Returns 0 where it is champion now, 3 where it was refused. Raises InputError where there is no such trial, its
     weights were not kept or a place cannot be used, TrackingError and JobError with one line.
     """
-    from tracking import probe
-
-    place = probe.problem(settings.tracking_uri, artifacts=settings.artifacts)
+    place = tracking_problem(settings)
     if place:
         raise InputError(place)
     if asked.model is not None and not MODEL_NAME.fullmatch(asked.model):

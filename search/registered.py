@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from search.errors import InputError, SearchError
 from search.plan import BACKENDS
-from search.settings import Settings, masked
+from search.settings import Settings, masked, tracking_problem
 from spaces.datasets import describe
 from spaces.errors import UnknownDataset
 
@@ -79,7 +79,7 @@ def check_registry(settings: Settings) -> None:
     """Raises InputError where the registry cannot be asked, or there is none yet: asking must not make one."""
     from tracking import probe
 
-    place = probe.problem(settings.tracking_uri, artifacts=settings.artifacts)
+    place = tracking_problem(settings)
     if place:
         raise InputError(place)
     path = probe.sqlite_path(settings.tracking_uri) if settings.tracking_uri.startswith("sqlite") else None

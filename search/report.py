@@ -51,10 +51,13 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: s
     for row in rows:
         table.add_row(*row)
     if not sys.stdout.isatty():
-        console.width = max(
-            PIPE[0], min(PIPE[1], console.measure(table, options=console.options.update(width=9999)).maximum)
-        )
+        console.width = max(PIPE[0], min(PIPE[1], unfolded(console, table)))
     console.print(table)
+
+
+def unfolded(console: Console, table: Table) -> int:
+    """How many columns a table would take with no cell folded."""
+    return console.measure(table, options=console.options.update(max_width=10_000)).maximum
 
 
 def spaces(as_json: bool) -> None:

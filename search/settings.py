@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from search.errors import InputError
+from tracking import probe
 from tracking.probe import masked, tables
 
 REBUILD_HINT = "move it away, then `python -m search reconcile` makes it again from the trials' folders"
@@ -101,6 +102,11 @@ def problems(settings: Settings) -> list[str]:
     if settings.data is not None and not settings.data.is_dir():
         found.append(f"SEARCH_DATA={settings.data}: no such folder; create it or unset SEARCH_DATA")
     return [problem for problem in found if problem]
+
+
+def tracking_problem(settings: Settings) -> str | None:
+    """What keeps MLflow from being used here, in one line; None where nothing does."""
+    return probe.problem(settings.tracking_uri, artifacts=settings.artifacts)
 
 
 def _home_problem(home: Path) -> str | None:

@@ -124,6 +124,11 @@ def read_events(folder: Path) -> tuple[list[dict[str, Any]], int]:
     return found, len(lines) - len(found)
 
 
+def lines(damaged: int) -> str:
+    """So many damaged lines, in words."""
+    return "1 damaged line" if damaged == 1 else f"{damaged} damaged lines"
+
+
 def attempts(folder: Path) -> list[dict[str, Any]]:
     """A trial's attempts as they began: attempt, slot, provenance, time, and what the slot was made of."""
     return [event for event in events(folder) if event["event"] == "attempt"]
@@ -131,8 +136,13 @@ def attempts(folder: Path) -> list[dict[str, Any]]:
 
 def epochs(folder: Path) -> list[dict[str, Any]]:
     """A trial's epoch events, one an epoch, in order."""
+    return epochs_of(events(folder))
+
+
+def epochs_of(recorded: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The epochs among a trial's events, one an epoch, in order."""
     by_epoch: dict[int, dict[str, Any]] = {}
-    for event in events(folder):
+    for event in recorded:
         if event["event"] == "epoch":
             by_epoch.setdefault(event["epoch"], event)
     # Only without a gap: what lies behind a lost epoch is trained again.

@@ -153,8 +153,11 @@ def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
             f"--trials {plan.trials}: study {plan.study!r} has {begun} trials already; give {begun} or more"
         )
     now = json.loads(json.dumps((stored or {}) | plan.to_json()))
-    first = attrs.get("plan.first") or stored or now | {DECLARED: said_space(space)}
-    check_space(plan.study, space, first.get(DECLARED))
+    first = attrs.get("plan.first") or stored
+    if first is None:
+        first = now | {DECLARED: said_space(space)}
+    else:
+        check_space(plan.study, space, first.get(DECLARED))
     said = {IDENTITY: attrs.get(IDENTITY) or uuid.uuid4().hex, "plan": now, "plan.first": first}
     store.write_json(folder / "study.json", {"study": plan.study, "direction": space.direction, "attributes": said})
     for name, value in said.items():
@@ -325,11 +328,12 @@ class Session:
         trial.set_user_attr("attempts", attempt)
         trial.set_user_attr("state", "running")
         folder = store.trial_folder(self.folder, frozen.number)
-        recorded, damaged = store.epochs(folder), store.read_events(folder)[1]
+        events, damaged = store.read_events(folder)
+        recorded = store.epochs_of(events)
         if damaged:
-            lines = "1 damaged line" if damaged == 1 else f"{damaged} damaged lines"
             self.screen.say(
-                f"trial {frozen.number}: {lines} of its record left out; an epoch that was there is trained again"
+                f"trial {frozen.number}: {store.lines(damaged)} of its record left out; "
+                "an epoch that was there is trained again"
             )
         for event in recorded:  # killed between writing it down and reporting it
             if event["epoch"] + 1 not in frozen.intermediate_values:

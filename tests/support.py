@@ -21,6 +21,7 @@ from bench.places import environment
 
 if TYPE_CHECKING:
     from search.settings import Settings
+    from search.trial.spec import TrialSpec
     from tracking.runs import Run, Tracker
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "killed_in_a_write",
     "layer_outputs",
     "settings_of",
+    "trial_spec",
 ]
 
 KILLED_IN_A_WRITE = """
@@ -85,6 +87,36 @@ def champion(uri: str, home: Path, folder: Path, name: str) -> str:
     )
     client.connect(uri).set_registered_model_alias(name, "champion", made.version)
     return uploaded[0]
+
+
+def trial_spec(folder: Path, **said: Any) -> TrialSpec:
+    """The specification of a trial of digits' baseline in `folder`, one epoch long, but for what is `said`."""
+    from search.trial.spec import TrialSpec
+    from spaces import find
+
+    values: dict[str, Any] = {
+        "study": "s",
+        "number": 0,
+        "attempt": 1,
+        "space": "cnn_digits",
+        "config": dict(find("cnn_digits").baselines[0].config),
+        "config_hash": "h",
+        "data_folder": "",
+        "data_seed": 0,
+        "train_limit": None,
+        "validation_limit": None,
+        "epochs": 1,
+        "milestones": (),
+        "patience": 0,
+        "seed": 1,
+        "metric": "val_accuracy",
+        "direction": "maximize",
+        "precision": "float32",
+        "folder": str(folder),
+        "recorded": 0,
+        "rungs": (),
+    }
+    return TrialSpec(**(values | said))
 
 
 def layer_outputs(model: Any) -> int:

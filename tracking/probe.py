@@ -153,8 +153,8 @@ def _sqlite_problem(uri: str, artifacts: Path | None) -> str | None:
         try:
             with path.open("r+b"):
                 found = tables(path)
-            beside = artifacts is not None and artifacts.parent == path.parent
-            moved = _moved(path, artifacts) if artifacts and beside and "experiments" in found else None
+            beside = artifacts if artifacts is not None and artifacts.parent == path.parent else None
+            moved = _moved(path, beside) if beside is not None and "experiments" in found else None
         except OSError as error:
             return f"{told} cannot be written ({error.strerror or error}); give another with --tracking-uri"
         except sqlite3.OperationalError as error:  # locked, or not to be opened: no word about what it is

@@ -7,14 +7,15 @@ from typing import Any
 
 import optuna
 import sqlalchemy
-from optuna.storages import RDBStorage
 
-from search.errors import StoreError
+from search.engines import optuna as engine
+
+NO_OWNER = "nobody can own a study in it"
 
 
 def read(study: optuna.Study, key: str) -> str | None:
     """An attribute of a study as the store has it, None where it has none."""
-    with _database(study).engine.connect() as connection:
+    with engine.database(study, NO_OWNER).engine.connect() as connection:
         found = connection.execute(
             sqlalchemy.text("SELECT value_json FROM study_user_attributes WHERE study_id = :study AND key = :key"),
             {"study": study._study_id, "key": key},
@@ -33,15 +34,7 @@ def swap(study: optuna.Study, key: str, old: str | None, new: Any) -> bool:
             "WHERE study_id = :study AND key = :key AND value_json = :old"
         )
     try:
-        with _database(study).engine.begin() as connection:
+        with engine.database(study, NO_OWNER).engine.begin() as connection:
             return connection.execute(sqlalchemy.text(text), values).rowcount == 1
     except sqlalchemy.exc.IntegrityError:  # one line a key: another was first
         return False
-
-
-def _database(study: optuna.Study) -> RDBStorage:
-    storage: Any = study._storage
-    storage = getattr(storage, "_backend", storage)
-    if not isinstance(storage, RDBStorage):
-        raise StoreError(f"the study store of {study.study_name!r} is no database; nobody can own a study in it")
-    return storage

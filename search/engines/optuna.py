@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+from optuna.storages import RDBStorage
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
@@ -103,7 +104,7 @@ def storage(address: str) -> optuna.storages.BaseStorage:
     """The study store at a SQLAlchemy address. Raises StoreError where it cannot be opened."""
     for last in (False, False, False, True):
         try:
-            return optuna.storages.RDBStorage(address, engine_kwargs={"pool_pre_ping": True})
+            return RDBStorage(address, engine_kwargs={"pool_pre_ping": True})
         except Exception as error:
             # Two processes that make the tables at the same time: one of them fails, and finds them made.
             cause = error.__cause__ or error
@@ -299,6 +300,15 @@ def unfinished(trials: list[FrozenTrial]) -> list[FrozenTrial]:
 def counted(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     """The trials that count towards --trials: all but those refused beforehand."""
     return [t for t in trials if REFUSED not in t.user_attrs]
+
+
+def database(study: optuna.Study, otherwise: str) -> RDBStorage:
+    """The database a study is in. Raises StoreError, which says what is so `otherwise`, where it is in none."""
+    store: Any = study._storage
+    store = getattr(store, "_backend", store)
+    if not isinstance(store, RDBStorage):
+        raise StoreError(f"the study store of {study.study_name!r} is no database; {otherwise}")
+    return store
 
 
 def studies(store: optuna.storages.BaseStorage) -> list[FrozenStudy]:

@@ -14,6 +14,8 @@ from optuna.trial import FrozenTrial
 from search.engines import optuna as engine
 from search.errors import StoreError
 
+NOT_PUT_BACK = "its trials cannot be put back"
+
 PARTS = (
     "trial_params",
     "trial_values",
@@ -33,7 +35,7 @@ def put_back(study: optuna.Study, trials: Mapping[int, FrozenTrial]) -> optuna.S
     """
     if not trials:
         return study
-    storage = _database(study)
+    storage = engine.database(study, NOT_PUT_BACK)
     for number, trial in sorted(trials.items()):
         trial.set_user_attr(TORN, number)
         made = storage.create_new_trial(study._study_id, template_trial=trial)
@@ -45,7 +47,7 @@ def put_back(study: optuna.Study, trials: Mapping[int, FrozenTrial]) -> optuna.S
 
 def sweep(study: optuna.Study) -> optuna.Study:
     """Remove what a `put_back` that was killed left; returns the study, read anew where there was something."""
-    storage = _database(study)
+    storage = engine.database(study, NOT_PUT_BACK)
     with storage.engine.begin() as connection:
         found = _run(
             connection,
@@ -91,14 +93,6 @@ def _again(study: optuna.Study, storage: RDBStorage) -> optuna.Study:
     """Optuna keeps finished trials in memory, so what was changed below it is only seen by a new storage."""
     fresh = engine.storage(storage.url)
     return optuna.load_study(study_name=study.study_name, storage=fresh, sampler=study.sampler, pruner=study.pruner)
-
-
-def _database(study: optuna.Study) -> RDBStorage:
-    storage: Any = study._storage
-    storage = getattr(storage, "_backend", storage)
-    if not isinstance(storage, RDBStorage):
-        raise StoreError(f"the study store of {study.study_name!r} is no database; its trials cannot be put back")
-    return storage
 
 
 def _between(ids: Mapping[int, int], number: int, made: int, connection: sqlalchemy.Connection) -> int:

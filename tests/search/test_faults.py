@@ -4,6 +4,7 @@ import errno
 import os
 
 import pytest
+from support import trial_spec
 
 from search.trial.faults import of_machine
 from spaces.errors import DatasetCorrupt, DatasetUnavailable, TestSplitSealed
@@ -49,31 +50,8 @@ def test_a_trial_whose_data_is_gone_tells_of_it_as_the_machines_fault(tmp_path):
     from search.trial.control import Control
     from search.trial.meter import Meter
     from search.trial.run import run_trial
-    from search.trial.spec import TrialSpec
-    from spaces import find
 
-    spec = TrialSpec(
-        study="s",
-        number=0,
-        attempt=1,
-        space="cnn_digits",
-        config=dict(find("cnn_digits").baselines[0].config),
-        config_hash="h",
-        data_folder=str(tmp_path / "gone"),
-        data_seed=0,
-        train_limit=None,
-        validation_limit=None,
-        epochs=1,
-        milestones=(),
-        patience=0,
-        seed=1,
-        metric="val_accuracy",
-        direction="maximize",
-        precision="float32",
-        folder=str(tmp_path),
-        recorded=0,
-        rungs=(),
-    )
+    spec = trial_spec(tmp_path, data_folder=str(tmp_path / "gone"))
     told = []
     assert not run_trial(Control(spec, told.append), Meter(None))
     assert (told[-1]["event"], told[-1]["reason"]) == ("failed", "machine")

@@ -10,13 +10,12 @@ from collections import defaultdict
 
 import psutil
 import pytest
-from support import environment
+from support import environment, trial_spec
 
 from search.executors import local
 from search.executors.devices import Slot, cores
 from search.executors.local import Died, LocalExecutor
 from search.trial import checkpoints
-from search.trial.spec import TrialSpec
 from spaces import find
 from spaces.datasets import prepare
 
@@ -65,25 +64,14 @@ def home(tmp_path_factory):
 
 def spec(home, number, *, fault=None, attempt=1, recorded=0, epochs=2, rungs=(), **config):
     plain = dict(find("cnn_digits").baselines[0].config) | {"filters": 8, "batch_size": 64}
-    made = TrialSpec(
-        study="s",
+    made = trial_spec(
+        home / f"trial-{number:04}",
         number=number,
         attempt=attempt,
         space=str(home / "faults.py"),
         config=plain | {"fault": fault, **config},
-        config_hash="h",
         data_folder=str(prepare("digits", cache=home / "data")),
-        data_seed=0,
-        train_limit=None,
-        validation_limit=None,
         epochs=epochs,
-        milestones=(),
-        patience=0,
-        seed=1,
-        metric="val_accuracy",
-        direction="maximize",
-        precision="float32",
-        folder=str(home / f"trial-{number:04}"),
         recorded=recorded,
         rungs=rungs,
     )
