@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from search.errors import BAD_INPUT, FAILED, INTERRUPTED, SearchError
+from search.interrupt import orderly
 from search.output import forgive
 
 Command = Callable[..., Any]
@@ -69,8 +70,11 @@ def _with(*options: Callable[[Command], Command]) -> Callable[[Command], Command
 def main() -> None:
     """Run the command line and exit with 0 done, 1 failed, 2 bad input, 3 refused, 130 interrupted."""
     forgive()
+    orderly()
     try:
         code = cli.main(standalone_mode=False)
+    except SystemExit as ended:
+        code = ended.code
     except click.exceptions.Abort:
         code = INTERRUPTED
     except KeyboardInterrupt:

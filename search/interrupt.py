@@ -1,15 +1,23 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first asks a study to stop, the second makes it."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first asks a study to stop, the second makes it; all else ends in order at once."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from search.errors import HUNG_UP, INTERRUPTED, TERMINATED
+
+
+def orderly() -> None:
+    """From now on SIGTERM and SIGHUP end this process as Ctrl-C does, cleaned up, with exit code 143 and 129."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup says to go on without a terminal
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 class Interrupt:

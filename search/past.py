@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -56,17 +57,17 @@ def show_history(model: str, settings: Settings, as_json: bool) -> int:
 
 def _row(event: Event, there: set[str]) -> tuple[str, ...]:
     facts: dict[str, Any] = event.facts
-    accuracy, interval = facts.get("accuracy"), facts.get("interval")
-    figure = "" if accuracy is None else f"{accuracy:.4f}"
-    if interval:
-        figure += f" ({interval[0]:.4f} to {interval[1]:.4f})"
+    figure = ""
+    with suppress(TypeError, ValueError, IndexError, KeyError):  # somebody may have edited the tag
+        figure = f"{facts['accuracy']:.4f}"
+        figure += f" ({facts['interval'][0]:.4f} to {facts['interval'][1]:.4f})"
     return (
         datetime.fromtimestamp(event.time).strftime("%Y-%m-%d %H:%M:%S"),
         event.kind if event.done else f"{event.kind} (begun)",
         event.version + ("" if event.version in there else " (deleted)"),
         event.before or "-",
         figure,
-        f"{facts['study']}, trial {facts['trial']}" if "study" in facts else "",
+        f"{facts['study']}, trial {facts.get('trial', '?')}" if "study" in facts else "",
         event.by,
         str(facts.get("reason", "")),
     )

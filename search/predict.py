@@ -75,6 +75,8 @@ def predict(
 
 def _check(model: str, names: Sequence[str], weights: str | None, as_json: bool, as_csv: bool) -> None:
     problems = [f"{images.shown(url)}: an address; only files and folders are read" for url in images.urls(names)]
+    if "" in names:
+        problems.append("FILES: one of them is an empty text; give files and folders")
     if as_json and as_csv:
         problems.append("--json and --csv: give one of them")
     if weights is not None and not model.startswith(pretrained.PREFIX):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from search.errors import OK, REFUSED, InputError
 from search.evaluation import Figures
 from search.plan import Plan, Request
 from search.plan import resume as resumed_plan
-from search.reproduce import RECIPE, RECIPE_TAG
+from search.reproduce import RECIPE, RECIPE_TAG, REPORT_TAG
 from search.retrain import retrain
 from search.sealed import Measured, Model
 from search.settings import Settings, masked, tracking_problem
@@ -34,7 +35,7 @@ from tracking.history import ChampionChanged
 from tracking.integrity import DIGEST_TAG, EVALUATION, file_digest
 from tracking.registry import Version
 
-MODEL_NAME = re.compile(r"[\w .-]{1,200}")
+MODEL_NAME = re.compile(r"\w[\w .-]{0,199}")
 MOST_LOOKS = 5  # at champions that others put there meanwhile
 
 
@@ -76,6 +77,7 @@ class Promotion:
         self.space: Space = space_of(self.plan.space, self.plan.merged)
         self.data: DataSpec = describe(self.space.dataset)
         self.model = asked.model or self.space.name
+        self.place = f"{EVALUATION}/{self.model}"  # a model may be a version under several names, each with its report
         self.rules = gate.Rules(least_gain=asked.least_gain)
         self.connection = Connection(settings.tracking_uri, self.space.name, settings.artifacts)
         self.candidate: Candidate = candidates.choose(self.study, asked.trial, self.space.metric)
@@ -266,7 +268,7 @@ class Promotion:
             "search.test.loss.interval": _span(figures.loss_interval),
             "search.test.openings": str(verdict.openings),
             "search.chosen": self.candidate.why,
-            "search.report": f"{EVALUATION}/report.html",
+            REPORT_TAG: f"{self.place}/report.html",
         }
 
     @cached_property
@@ -302,7 +304,7 @@ class Promotion:
             f"{figures.accuracy_interval[0]:.4f} to {figures.accuracy_interval[1]:.4f}, {figures.images:,} images of "
             f"{self.data.name}), loss {figures.loss:.4f}; {self.space.metric} {self.candidate.value:.4f}.\n\n"
             f"Gate: {verdict.decision.reason}.\n\n| hyperparameter | value |\n| --- | --- |\n{config}\n\n"
-            f"The full report is `{EVALUATION}/report.html` among the model's artifacts."
+            f"The full report is `{self.place}/report.html` among the model's artifacts."
         )[:5000]
 
     def _keep_evaluation(self, verdict: Verdict) -> str:
@@ -311,17 +313,17 @@ class Promotion:
 
         from search.dossier import page
 
-        with tempfile.TemporaryDirectory(prefix="keras-search-") as folder:
-            place = Path(folder)
+        with tempfile.TemporaryDirectory(prefix="keras-search-") as temporary:
+            folder = Path(temporary)
             said = verdict.figures.to_json() | {"gate": verdict.decision.reason}
-            store.write_json(place / "figures.json", said, crc=False)
-            store.write_json(place / RECIPE, self._recipe(), crc=False)
+            store.write_json(folder / "figures.json", said, crc=False)
+            store.write_json(folder / RECIPE, self._recipe(), crc=False)
             np.savez_compressed(
-                place / "test.npz", probabilities=verdict.measured.probabilities, labels=verdict.measured.labels
+                folder / "test.npz", probabilities=verdict.measured.probabilities, labels=verdict.measured.labels
             )
-            (place / "report.html").write_text(page(self, verdict), encoding="utf-8")
-            registry.add_files(self.settings.tracking_uri, self.candidate.model_id, EVALUATION, place)
-            return file_digest(place / RECIPE)
+            (folder / "report.html").write_text(page(self, verdict), encoding="utf-8")
+            registry.add_files(self.settings.tracking_uri, self.candidate.model_id, self.place, folder)
+            return file_digest(folder / RECIPE)
 
     def _recipe(self) -> dict[str, Any]:
         """All that training it again needs, wherever that happens."""
@@ -358,9 +360,10 @@ class Promotion:
                 f"{self.model} version {version.version} is champion"
                 + (f"; version {before} is now previous" if before else "")
             )
-            self.say(f"report:  {EVALUATION}/report.html among the model's artifacts in MLflow")
-            self.say(f"predict: python -m search predict {self.model}@champion FILES")
-            self.say(f"serve:   python -m search serve {self.model}@champion")
+            self.say(f"report:  {self.place}/report.html among the model's artifacts in MLflow")
+            named = shlex.quote(f"{self.model}@champion")
+            self.say(f"predict: python -m search predict {named} FILES")
+            self.say(f"serve:   python -m search serve {named}")
         elif version is not None:
             standing = (
                 f"version {verdict.champion.version} stays champion" if verdict.champion else "there is no champion"

@@ -149,4 +149,4 @@ def check_same(stored: Mapping[str, Any], repeated: Sequence[Source], name: str)
     before = [(s["study"], s["trial"], s["epochs"]) for s in stored.get("repeats", ())]
     if before != [(s.study, s.trial, s.epochs) for s in repeated]:
         told = ", ".join(f"{trial} of {study} for {epochs} epochs" for study, trial, epochs in before) or "none"
-        raise InputError(f"study {name!r} repeats trials {told}; name another with --study")
+        raise InputError(f"study {name!r} repeats trials {told}; name another with --name")

@@ -8,7 +8,7 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from search import job
@@ -25,6 +25,7 @@ from tracking import provenance, registry
 from tracking.integrity import EVALUATION, file_digest
 
 RECIPE, RECIPE_TAG = "spec.json", "search.recipe.sha256"
+REPORT_TAG = "search.report"  # a path among the model's files; the recipe lies beside it
 NOT_COMPARED = ("seconds", "images_per_second")  # and system/*: the machine's, not the training's
 TOLERANCE = 0.02  # in every metric and probability, where bit for bit cannot be asked: another processor, or a GPU
 DECIDING = ("python", "keras", "tensorflow", "jax", "numpy")  # packages whose version may change a result
@@ -97,12 +98,13 @@ def reproduce(reference: str, settings: Settings, *, tolerance: float | None, as
 
 def _recipe(settings: Settings, version: registry.Version) -> dict[str, Any]:
     told = f"{version.name} version {version.version}"
-    content = registry.read_file(settings.tracking_uri, version.model_id, f"{EVALUATION}/{RECIPE}")
+    path = f"{PurePosixPath(version.tags.get(REPORT_TAG, f'{EVALUATION}/report.html')).parent}/{RECIPE}"
+    content = registry.read_file(settings.tracking_uri, version.model_id, path)
     if content is None:
         raise InputError(f"{told} was not registered by `promote`: what it takes to train it again was not noted")
     wanted = version.tags.get(RECIPE_TAG)
     if wanted and hashlib.sha256(content).hexdigest() != wanted:
-        raise SearchError(f"{told}: {EVALUATION}/{RECIPE} is not what was registered; it was changed, and is not used")
+        raise SearchError(f"{told}: {path} is not what was registered; it was changed, and is not used")
     found: dict[str, Any] = json.loads(content)
     return found
 

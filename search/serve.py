@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -85,8 +84,6 @@ class _Output:
 @contextmanager
 def _started(argv: list[str], backend: str, token: str) -> Iterator[subprocess.Popen[bytes]]:
     """The server's process; at the end, however it comes, it and all that it started are gone."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
     # It ends the server where this process is killed and cannot.
     warden = subprocess.Popen(
         [sys.executable, "-m", "search.executors.warden"],

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tracking.errors import TrackingError
@@ -54,11 +55,21 @@ def events(client: MlflowClient, model: str) -> list[Event]:
     found = []
     for key, text in client.get_registered_model(model).tags.items():
         if key.startswith(PREFIX):
-            try:
-                found.append(Event(key=key, **json.loads(text)))
-            except (ValueError, TypeError):
-                continue
+            event = _read(key, text)
+            found += [event] if event else []
     return sorted(found, key=lambda event: event.key)
+
+
+def _read(key: str, text: str) -> Event | None:
+    """The event of a tag; None where somebody wrote something else there."""
+    try:
+        event = Event(key=key, **json.loads(text))
+        datetime.fromtimestamp(event.time)
+    except (ValueError, TypeError, OverflowError, OSError):
+        return None
+    texts = (event.kind, event.version, event.by, event.before or "", event.previous or "")
+    plain = all(isinstance(text, str) for text in texts) and isinstance(event.facts, dict)
+    return event if plain and event.done in (True, False) else None
 
 
 def aliases(client: MlflowClient, model: str) -> dict[str, str]:
@@ -115,7 +126,9 @@ def roll_back(client: MlflowClient, model: str, by: str, facts: Mapping[str, Any
             )
         before = reigns(client, model)
         if not before:
-            raise TrackingError(f"{model}: version {champion} is the first champion; there is none to go back to")
+            gone = any(version != champion for version in _line(client, model))
+            why = "those before it are deleted" if gone else "it is the first champion"
+            raise TrackingError(f"{model}: there is none to go back to from version {champion}: {why}")
         target, older = before[-1], (before[-2] if len(before) > 1 else None)
         event = _event(ROLLED_BACK, target, champion, now.get(PREVIOUS), by, facts)
         _move(client, model, lock, event, older)
@@ -125,6 +138,12 @@ def roll_back(client: MlflowClient, model: str, by: str, facts: Mapping[str, Any
 def reigns(client: MlflowClient, model: str) -> list[str]:
     """The versions that a rollback can return to, the last one first to be taken; deleted versions are left out."""
     there = {str(v.version) for v in client.search_model_versions(f"name = '{_quoted(model)}'")}
+    champion = aliases(client, model).get(CHAMPION)
+    return [version for version in _line(client, model) if version in there and version != champion]
+
+
+def _line(client: MlflowClient, model: str) -> list[str]:
+    """The champions before this one, the last one last, as promotions and rollbacks left them."""
     now = aliases(client, model)
     stack: list[str] = []
     for event in events(client, model):
@@ -141,7 +160,7 @@ def reigns(client: MlflowClient, model: str) -> list[str]:
         del stack[len(stack) - 1 - stack[::-1].index(champion) :]
     elif champion is not None and not stack and previous not in (None, champion):
         stack.append(str(previous))
-    return [version for version in stack if version in there and version != champion]
+    return stack
 
 
 def heal(client: MlflowClient, model: str) -> list[str]:

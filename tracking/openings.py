@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tracking.client import Connection
 
@@ -31,7 +31,10 @@ def note(connection: Connection, digest: str, by: str, purpose: str) -> None:
 
 
 def of(connection: Connection, digest: str) -> list[Opening]:
-    """Every opening of this data, whatever experiment it was for, the oldest first."""
+    """Every opening of this data, whatever experiment it was for, the oldest first.
+
+    A tag that cannot be read counts as one: nobody can say that it was none.
+    """
     from mlflow.entities import ViewType
 
     found, token = [], None
@@ -39,8 +42,16 @@ def of(connection: Connection, digest: str) -> list[Opening]:
         page = connection.client.search_experiments(ViewType.ALL, max_results=1000, page_token=token)
         for experiment in page:
             texts = (text for key, text in experiment.tags.items() if key.startswith(PREFIX))
-            found += [Opening(**json.loads(text)) for text in texts]
+            found += [_read(text) or Opening(0.0, digest, "?", "?") for text in texts]
         token = page.token
         if not token:
             break
     return sorted((o for o in found if o.digest == digest), key=lambda o: o.time)
+
+
+def _read(text: str) -> Opening | None:
+    try:
+        found = Opening(**json.loads(text))
+        return replace(found, time=float(found.time))
+    except (ValueError, TypeError):
+        return None

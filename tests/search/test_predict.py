@@ -4,12 +4,15 @@ import csv
 import io
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 from support import apart, champion, command, environment
@@ -85,6 +88,7 @@ def test_an_older_model_takes_grey_and_its_classes_are_numbers(registry, picture
         (["a/b", "x.png"], 2, "'a/b' is no model"),
         (["net", "x.png", "http://host/y.png"], 2, "http://host/y.png: an address"),
         (["keras:ResNet50", "s3://bucket/y.png"], 2, "s3://bucket/y.png: an address"),
+        (["net", ""], 2, "FILES: one of them is an empty text"),
         (["net", "x.png", "--json", "--csv"], 2, "--json and --csv"),
         (["net", "x.png", "--weights", "w.h5"], 2, "--weights: only with a network of Keras"),
         (["keras:resnet5", "x.png"], 2, "Did you mean keras:ResNet50?"),
@@ -93,6 +97,23 @@ def test_an_older_model_takes_grey_and_its_classes_are_numbers(registry, picture
 )
 def test_bad_input_is_one_line(registry, arguments, code, says):
     failed(predicted(registry, *arguments), code, says)
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_a_signal_ends_it_with_what_it_started_and_leaves_no_file(registry, pictures, tmp_path, sent, code):
+    (tmp_path / "temporary").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "search", "predict", "net", str(pictures), "--tracking-uri", registry.uri],
+        env=environment(registry.home, TMPDIR=str(tmp_path / "temporary")),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not (started := psutil.Process(process.pid).children()):
+        time.sleep(0.05)
+    process.send_signal(sent)
+    assert process.wait(20) == code
+    assert not [child for child in started if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_where_no_file_is_an_image_nothing_is_loaded(registry, tmp_path):

@@ -108,11 +108,17 @@ def test_the_whole_life_of_a_champion(place):
         assert version.tags[f"search.{name}"]
     assert " to " in version.tags["search.test.accuracy.interval"]
     assert "Test accuracy" in version.description
-    page = registry.read_file(place.server.uri, better["model_id"], "evaluation/report.html").decode()
+    page = registry.read_file(place.server.uri, better["model_id"], "evaluation/cnn_digits/report.html").decode()
     assert "<html" in page
     assert "script" not in page.lower().split("<body")[1]
     for word in ("Robust", "Accepted", "data:image/png;base64", better["test"]["class_names"][3]):
         assert word in page
+
+    place("promote", "strong", "--model", "another")
+    other = registry.read_file(place.server.uri, better["model_id"], "evaluation/another/report.html").decode()
+    kept = registry.read_file(place.server.uri, better["model_id"], "evaluation/cnn_digits/report.html").decode()
+    assert kept == page, "under another name the model has another report"
+    assert "First champion" in other
 
     repeated = place("repeat", "strong", "--top", "1", "--seeds", "2", "--json")
     (one,) = repeated["repeats"]

@@ -12,8 +12,8 @@ import uuid
 import pytest
 
 from bench.places import ROOT
-from tracking import history, registry, registry_lock
-from tracking.client import connect
+from tracking import history, openings, registry, registry_lock
+from tracking.client import Connection, connect
 from tracking.errors import TrackingError
 from tracking.history import CHALLENGER, CHAMPION, PREVIOUS, ChampionChanged
 
@@ -76,6 +76,49 @@ def test_a_rollback_passes_over_a_deleted_version_and_comes_back_to_what_others_
     client.delete_model_version(model, "2")
     assert history.roll_back(client, model, "me", {}) == ("3", "4")
     assert history.roll_back(client, model, "me", {}) == ("4", "1")
+
+
+def test_where_the_champions_before_are_deleted_that_is_the_reason(client, model):
+    promote(client, model, "1", None)
+    promote(client, model, "2", "1")
+    client.delete_model_version(model, "1")
+    with pytest.raises(TrackingError, match="none to go back to from version 2: those before it are deleted"):
+        history.roll_back(client, model, "me", {})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"time": 1e40},
+        {"time": "today"},
+        {"facts": []},
+        {"version": None},
+        {"done": "no"},
+        {"by": 3},
+        {"kind": ["promoted"]},
+        {"more": 1},
+    ],
+)
+def test_a_tag_that_somebody_edited_is_no_event(client, model, change):
+    promote(client, model, "1", None)
+    (event,) = history.events(client, model)
+    said = json.loads(client.get_registered_model(model).tags[event.key]) | change
+    client.set_registered_model_tag(model, event.key, json.dumps(said))
+    assert history.events(client, model) == []
+    promote(client, model, "2", "1")
+    assert kinds(client, model) == [("promoted", "2", "1", True)]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[1]", "no json", '{"time": "x", "digest": "d", "by": "b", "purpose": "p"}']
+)
+def test_an_opening_that_cannot_be_read_counts_as_one(place, text):
+    connection = Connection(place.uri, f"openings-{uuid.uuid4().hex[:8]}", place.artifact_root)
+    digest = uuid.uuid4().hex
+    before = len(openings.of(connection, digest))
+    openings.note(connection, digest, "me", "a test")
+    connection.client.set_experiment_tag(connection.experiment_id, f"{openings.PREFIX}0", text)
+    assert len(openings.of(connection, digest)) == before + 2
 
 
 def test_a_champion_is_not_replaced_by_one_that_was_compared_with_another(client, model):
