@@ -284,7 +284,7 @@ def _gpu_memory(slots: Sequence[Slot], found: Sequence[Gpu]) -> float | None:
 def describe_plan(plan: Plan) -> list[str]:
     """What a person should know before it starts."""
     lines = [
-        f"study {plan.study}: {plan.trials} trials of at most {plan.epochs} epochs on "
+        f"study {plan.study}: {_count(plan.trials, 'trial')} of at most {_count(plan.epochs, 'epoch')} on "
         f"{', '.join(slot.device for slot in plan.slots)}; sampler {plan.sampler}, pruner {plan.pruner}, "
         f"seed {plan.seed}, Keras on {plan.backend}, {plan.precision}"
     ]
@@ -292,6 +292,10 @@ def describe_plan(plan: Plan) -> list[str]:
         lines.append("no GPU: the search is cut to size (--full turns this off)")
         lines += [f"  cut: {cut}" for cut in plan.cuts]
     return lines + list(plan.left_out)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def resume(stored: Mapping[str, Any], request: Request) -> Plan:

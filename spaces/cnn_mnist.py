@@ -20,19 +20,21 @@ from spaces.datasets import DataSpec
 from spaces.models import stack
 from spaces.models.stack import Convolution, Dense, Stack
 
-MOST = 3  # convolutions
+FILTERS = (16, 32, 64, 128)
 
 
 def sample(hp: HyperParameters) -> Config:
     """Draw one configuration."""
-    hp.Int("conv_layers", 2, MOST)
-    for i in range(1, MOST + 1):
-        with hp.conditional_scope("conv_layers", list(range(max(2, i), MOST + 1))):
-            hp.Choice(f"filters_{i}", [16, 32, 64, 128], ordered=True, default=32)
-            if i < MOST:  # a third kernel of 5 would not fit what two others and three poolings leave of 28 pixels
-                hp.Choice(f"kernel_{i}", [3, 5], ordered=True)
-            hp.Boolean(f"pool_{i}")
-            hp.Float(f"dropout_{i}", 0.0, 0.5, step=0.05)
+    hp.Int("conv_layers", 2, 3)
+    for i in (1, 2):
+        hp.Choice(f"filters_{i}", FILTERS, ordered=True, default=32)
+        hp.Choice(f"kernel_{i}", [3, 5], ordered=True)
+        hp.Boolean(f"pool_{i}")
+        hp.Float(f"dropout_{i}", 0.0, 0.5, step=0.05)
+    with hp.conditional_scope("conv_layers", 3):  # its kernel is 3: 5 would not fit what is left of 28 pixels
+        hp.Choice("filters_3", FILTERS, ordered=True, default=32)
+        hp.Boolean("pool_3")
+        hp.Float("dropout_3", 0.0, 0.5, step=0.05)
     hp.Choice("conv_norm", ["none", "last", "features"])
     hp.Choice("dense_units", [32, 64, 128, 256], ordered=True)
     hp.Choice("dense_units_2", [0, 32, 64, 128], ordered=True)
@@ -58,7 +60,7 @@ def network(config: Config) -> Stack:
     convolutions = [
         Convolution(
             filters=config[f"filters_{i}"],
-            kernel=config[f"kernel_{i}"] if i < MOST else 3,
+            kernel=config[f"kernel_{i}"] if i < 3 else 3,
             pool=config[f"pool_{i}"],
             dropout=config[f"dropout_{i}"],
             norm=i == last and config["conv_norm"] == "last",
@@ -95,7 +97,7 @@ def _notebook(**changes: Any) -> Config:
     plain |= {"augmentation": "none", "optimizer": "adadelta"}
     found = plain | changes
     for i in range(1, found["conv_layers"] + 1):
-        ours = {f"pool_{i}": False, f"dropout_{i}": 0.0} | ({f"kernel_{i}": 3} if i < MOST else {})
+        ours = {f"pool_{i}": False, f"dropout_{i}": 0.0} | ({f"kernel_{i}": 3} if i < 3 else {})
         found = ours | found
     return found
 
