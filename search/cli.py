@@ -55,6 +55,7 @@ SEARCH = (
     click.option("--worker-trials", help="Replace a worker after this many trials (default 25)."),
     click.option("--worker-memory", help="Replace a worker above this many MB (default 4000)."),
     click.option("--full", is_flag=True, help="The whole task, also without a GPU."),
+    click.option("--baselines-only", is_flag=True, help="The space's known settings, each to its end, and no search."),
 )
 
 
@@ -310,7 +311,7 @@ def promote(home: str, storage: str, tracking_uri: str, as_json: bool, **asked: 
     click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="How many configurations."),
     click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Trainings of each."),
     click.option("--epochs", type=click.IntRange(min=1), help="Most epochs (default: as in the study)."),
-    click.option("--full", is_flag=True, help="All images and all the space's epochs."),
+    click.option("--full", is_flag=True, help="All the space's images and epochs."),
     click.option("--all-data", is_flag=True, help="On training and validation data, for as long as the best took."),
     click.option("--name", help="Of the study of repeats (default: STUDY-repeat)."),
     *SLOTS,

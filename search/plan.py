@@ -90,6 +90,7 @@ class Request:
     trial_memory: str | None = None
     max_failures: str | None = None
     full: bool = False
+    baselines_only: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,13 +179,14 @@ def make(
     trials = read.whole(
         "--trials", request.trials, cut.trials if cut else (space.trials if space else 1), most=MOST_TRIALS
     )
-    train = _limit("--train-images", request.train_images, cut.train if cut else None, read)
-    validation = _limit("--validation-images", request.validation_images, cut.validation if cut else None, read)
+    sized = cut.images if cut else (space.images if space else (None, None))
+    train = _limit("--train-images", request.train_images, sized[0], read)
+    validation = _limit("--validation-images", request.validation_images, sized[1], read)
     plan_seed = read.whole("--seed", request.seed, 0, least=0)
     backend = read.one_of("--backend", request.backend or os.environ.get("KERAS_BACKEND"), BACKENDS, "tensorflow")
     precision = read.one_of("--precision", request.precision, PRECISIONS, "auto")
     sampler = read.one_of("--sampler", request.sampler, SAMPLER_NAMES, "tpe")
-    pruner = read.one_of("--pruner", request.pruner, PRUNER_NAMES, "asha")
+    pruner = read.one_of("--pruner", request.pruner, PRUNER_NAMES, "none" if request.baselines_only else "asha")
     timeout = read.seconds("--timeout", request.timeout)
     max_params = None if request.max_params is None else read.whole("--max-params", request.max_params, 1)
     keep = None if request.keep == "all" else read.whole("--keep", request.keep, 5, least=0)
@@ -199,12 +201,18 @@ def make(
         place = None if offline else tracking_problem(settings)
         read.problems += [place] if place else []
     check_images(space, train, validation, read)
+    if request.baselines_only and request.trials is not None:
+        read.problems.append(f"--baselines-only --trials {request.trials}: there are as many trials as baselines")
     if read.problems or space is None:
         raise InputError(read.problems)
     baselines, left_out = choose_baselines(space, narrowings, epochs, max_params)
+    if request.baselines_only:
+        if not baselines:
+            raise InputError(["--baselines-only: no baseline fits what was asked for", *left_out])
+        trials = len(baselines)
     by_hand = {
         "epochs": request.epochs,
-        "trials": request.trials,
+        "trials": "as many as baselines" if request.baselines_only else request.trials,
         "train_limit": request.train_images,
         "validation_limit": request.validation_images,
     }
@@ -276,7 +284,7 @@ def _gpu_memory(slots: Sequence[Slot], found: Sequence[Gpu]) -> float | None:
 def describe_plan(plan: Plan) -> list[str]:
     """What a person should know before it starts."""
     lines = [
-        f"study {plan.study}: {plan.trials} trials of at most {plan.epochs} epochs on "
+        f"study {plan.study}: {_count(plan.trials, 'trial')} of at most {_count(plan.epochs, 'epoch')} on "
         f"{', '.join(slot.device for slot in plan.slots)}; sampler {plan.sampler}, pruner {plan.pruner}, "
         f"seed {plan.seed}, Keras on {plan.backend}, {plan.precision}"
     ]
@@ -284,6 +292,10 @@ def describe_plan(plan: Plan) -> list[str]:
         lines.append("no GPU: the search is cut to size (--full turns this off)")
         lines += [f"  cut: {cut}" for cut in plan.cuts]
     return lines + list(plan.left_out)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def resume(stored: Mapping[str, Any], request: Request) -> Plan:
@@ -422,13 +434,19 @@ def _cuts(space: Space, typed: Mapping[str, str], by_hand: set[str]) -> tuple[st
     """What the missing GPU cut, one line each, without what was set by hand."""
     cut, data = space.cut, describe(space.dataset)
     assert cut is not None
-    whole = data.fitting_size
+    train, validation = space.train_images or data.fitting_size, space.validation_images or data.validation_size
     lines = {
-        "train_limit": f"training images {whole:,} -> {cut.train:,}, stratified",
-        "validation_limit": f"validation images {data.validation_size:,} -> {cut.validation:,}, stratified",
+        "train_limit": f"training images {train:,} -> {cut.train:,}, stratified",
+        "validation_limit": f"validation images {validation:,} -> {cut.validation:,}, stratified",
         "epochs": f"epochs a trial {space.epochs} -> {cut.epochs}",
         "trials": f"trials {space.trials} -> {cut.trials}",
     }
     known = declared(space)
     narrowed = [f"{name} {known[name].describe()} -> {text}" for name, text in cut.narrow.items() if name not in typed]
-    return (*(text for name, text in lines.items() if name not in by_hand), *narrowed)
+    same = {
+        "train_limit": train == cut.train,
+        "validation_limit": validation == cut.validation,
+        "epochs": space.epochs == cut.epochs,
+        "trials": space.trials == cut.trials,
+    }
+    return (*(text for name, text in lines.items() if name not in by_hand and not same[name]), *narrowed)

@@ -45,7 +45,8 @@ def repeat(wanted: Wanted, asked: Request, settings: Settings, *, offline: bool,
     chosen = repeats.sources(study, wanted.top, epochs=epochs, to_best=wanted.all_data)
     plan = resumed_plan(stored, replace(asked, space=stored["space"], study=wanted.study, trials=None))
     if wanted.full:
-        plan = replace(plan, train_limit=None, validation_limit=None, full=True, cuts=())
+        train, validation = space.images
+        plan = replace(plan, train_limit=train, validation_limit=validation, full=True, cuts=())
     plan = replace(repeats.planned(plan, name, chosen, wanted.seeds), merged=wanted.all_data)
     if name in report.names(settings):
         before = report.load(name, settings).user_attrs["plan"]

@@ -43,6 +43,11 @@ class Cut:
     trials: int
     narrow: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def images(self) -> tuple[int, int]:
+        """How many images a study trains on and validates on."""
+        return self.train, self.validation
+
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
@@ -53,7 +58,8 @@ class Space:
     `params(config, data)` and `multiply_adds(config, data)` are formulas: weights in all, and
     multiply-adds for one image forward. `activations(config, data)`, where a space has it, is the sum of the
     sizes of all layers' outputs for one image: what a trial needs of memory is told from it beforehand, and less
-    well from the multiply-adds without it. `columns` are the hyperparameters a table shows first.
+    well from the multiply-adds without it. `train_images` and `validation_images` are how many a study takes unless
+    it is told otherwise, None for all. `columns` are the hyperparameters a table shows first.
     """
 
     name: str
@@ -69,10 +75,17 @@ class Space:
     direction: Literal["maximize", "minimize"] = "maximize"
     epochs: int
     trials: int
+    train_images: int | None = None
+    validation_images: int | None = None
     baselines: tuple[Baseline, ...] = ()
     cut: Cut | None = None
     columns: tuple[str, ...] = ()
     path: Path | None = None
+
+    @property
+    def images(self) -> tuple[int | None, int | None]:
+        """How many images a study trains on and validates on; None for all."""
+        return self.train_images, self.validation_images
 
 
 def canonical(config: Mapping[str, Any]) -> str:

@@ -8,10 +8,14 @@ Source:   scikit-learn's digits (1,797 images, UCI's optical recognition of hand
 
 from __future__ import annotations
 
+from typing import Any
+
 from spaces._hp import HyperParameters
 from spaces._recipe import Recipe, read_recipe, sample_recipe
 from spaces._space import Baseline, Config, Space
-from spaces.models import cnn
+from spaces.datasets import DataSpec
+from spaces.models import stack
+from spaces.models.stack import Convolution, Dense, Stack
 
 
 def sample(hp: HyperParameters) -> Config:
@@ -24,6 +28,21 @@ def sample(hp: HyperParameters) -> Config:
     return dict(hp.values)
 
 
+def network(config: Config) -> Stack:
+    """The layers of a configuration: every convolution is pooled and twice as wide as the one before."""
+    return Stack(
+        convolutions=[
+            Convolution(filters=config["filters"] * 2**i, same=True, pool=True) for i in range(config["conv_layers"])
+        ],
+        dense=[Dense(units=config["dense_units"], dropout=config["dropout"])],
+    )
+
+
+def build(config: Config, data: DataSpec) -> Any:
+    """The Keras model of a configuration."""
+    return stack.build(network(config), data, "cnn")
+
+
 def recipe(config: Config) -> Recipe:
     """How a configuration is trained."""
     return read_recipe(config, patience=5)
@@ -34,11 +53,11 @@ SPACE = Space(
     summary="a small CNN on scikit-learn's digits, seconds a trial: for trying things out",
     dataset="digits",
     sample=sample,
-    build=cnn.build,
+    build=build,
     recipe=recipe,
-    params=cnn.params,
-    multiply_adds=cnn.multiply_adds,
-    activations=cnn.activations,
+    params=lambda config, data: stack.params(network(config), data),
+    multiply_adds=lambda config, data: stack.multiply_adds(network(config), data),
+    activations=lambda config, data: stack.activations(network(config), data),
     epochs=8,
     trials=12,
     baselines=(

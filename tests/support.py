@@ -32,6 +32,7 @@ __all__ = [
     "champion",
     "command",
     "environment",
+    "fetched",
     "killed_in_a_write",
     "layer_outputs",
     "settings_of",
@@ -54,6 +55,15 @@ os.kill(os.getpid(), signal.SIGKILL)
 def killed_in_a_write(path: Path, *tables: str) -> None:
     """Leave an SQLite file as a program killed in the middle of a write to the first of these tables leaves it."""
     subprocess.run([sys.executable, "-c", KILLED_IN_A_WRITE, str(path), *tables], check=False)
+
+
+def fetched(name: str) -> Path:
+    """The folder of a real dataset, fetched once per machine."""
+    from spaces.datasets import prepare
+
+    cache = os.environ.get("SEARCH_TEST_CACHE") or Path.home() / ".cache" / "keras-search-tests"
+    data = os.environ.get("SEARCH_DATA")
+    return prepare(name, cache=Path(cache), data=Path(data) if data else None)
 
 
 def begin(tracker: Tracker, name: str) -> Run:

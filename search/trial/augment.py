@@ -26,8 +26,10 @@ def layers(name: str, seed: int) -> list[keras.layers.Layer]:
         found.append(keras.layers.RandomRotation(policy.rotation / 360, seed=seed + 1, **fill))
     if policy.shift:
         found.append(keras.layers.RandomTranslation(policy.shift, policy.shift, seed=seed + 2, **fill))
-    if policy.flip:
-        found.append(keras.layers.RandomFlip("horizontal", seed=seed + 3, dtype="float32"))
+    if policy.flip or policy.upside_down:
+        both = policy.flip and policy.upside_down
+        way = "horizontal_and_vertical" if both else ("horizontal" if policy.flip else "vertical")
+        found.append(keras.layers.RandomFlip(way, seed=seed + 3, dtype="float32"))
     if policy.zoom:
         found.append(
             keras.layers.RandomZoom((-policy.zoom, policy.zoom), (-policy.zoom, policy.zoom), seed=seed + 4, **fill)

@@ -50,6 +50,7 @@ class Training:
             jit_compile=_jit(),
         )
         self.model.optimizer.build(self.model.trainable_variables)
+        self._class_weight = class_weights(arrays.y[arrays.train], data.classes) if self.recipe.balanced else None
         self._validation = arrays.validation_arrays()
         self._validation_batch = _even_batch(len(self._validation[1]))
 
@@ -70,6 +71,7 @@ class Training:
             batch_size=min(self.recipe.batch_size, len(order)),
             shuffle=False,
             verbose=0,
+            class_weight=self._class_weight,
             callbacks=[keras.callbacks.TerminateOnNaN(), *pulse],
         ).history
         trained = time.perf_counter() - started
@@ -170,6 +172,12 @@ def _epochs(count: int) -> str:
     return "1 epoch" if count == 1 else f"{count} epochs"
 
 
+def class_weights(labels: np.ndarray, classes: int) -> dict[int, float]:
+    """The weight of an image of each class: all of a class together weigh as much as all of any other."""
+    counts = np.bincount(labels, minlength=classes)
+    return {label: len(labels) / (classes * int(count)) if count else 0.0 for label, count in enumerate(counts)}
+
+
 def epoch_order(seed: int, epoch: int, indices: np.ndarray, batch_size: int) -> np.ndarray:
     """The training samples of one epoch in their order, a function of (seed, epoch) alone.
 
@@ -188,6 +196,7 @@ def optimizer(recipe: Recipe) -> Any:
     if recipe.weight_decay or recipe.optimizer == "adamw":
         options["weight_decay"] = recipe.weight_decay
     kinds = {
+        "adadelta": keras.optimizers.Adadelta,
         "adam": keras.optimizers.Adam,
         "adamax": keras.optimizers.Adamax,
         "adamw": keras.optimizers.AdamW,

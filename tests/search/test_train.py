@@ -126,3 +126,16 @@ def test_a_set_smaller_than_a_batch_is_one_batch():
 @pytest.mark.parametrize(("count", "batch"), [(5000, 250), (1000, 250), (288, 144), (100, 100), (283, 256)])
 def test_the_validation_batch_divides_the_set_where_that_is_not_small(count, batch):
     assert _even_batch(count) == batch
+
+
+def test_each_class_weighs_the_same_however_rare_it_is():
+    labels = np.array([0] * 6 + [1] * 3 + [3] * 1)
+    from sklearn.utils.class_weight import compute_class_weight
+
+    from search.trial.train import class_weights
+
+    weights = class_weights(labels, 4)
+    assert weights[2] == 0.0
+    assert [weights[c] * np.sum(labels == c) for c in (0, 1, 3)] == pytest.approx([2.5] * 3)
+    theirs = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=labels)
+    assert [weights[c] * 4 / 3 for c in (0, 1, 3)] == pytest.approx(list(theirs))  # theirs knows no absent class

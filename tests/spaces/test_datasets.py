@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import fetched
 
 from spaces import errors
 from spaces.datasets import describe, load, names, open_test, prepare, verify
@@ -22,10 +23,17 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def cifar10() -> Path:
-    """The real CIFAR-10, fetched once per machine."""
-    cache = os.environ.get("SEARCH_TEST_CACHE") or Path.home() / ".cache" / "keras-search-tests"
-    data = os.environ.get("SEARCH_DATA")
-    return prepare("cifar10", cache=Path(cache), data=Path(data) if data else None)
+    return fetched("cifar10")
+
+
+@pytest.fixture(scope="module")
+def mnist() -> Path:
+    return fetched("mnist")
+
+
+@pytest.fixture(scope="module")
+def fashion_mnist() -> Path:
+    return fetched("fashion_mnist")
 
 
 @pytest.fixture
@@ -73,6 +81,21 @@ def test_cifar10_is_what_the_notebooks_used(cifar10: Path) -> None:
     assert [spec.class_names[label] for label in y[:3]] == ["frog", "truck", "truck"]
     assert np.allclose(spec.mean, (125.307, 122.950, 113.865), atol=1e-3)
     assert np.allclose(spec.std, (62.993, 62.089, 66.705), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "each", "first"),
+    [
+        ("mnist", [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949], "504192131435"),
+        ("fashion_mnist", [6000] * 10, "900302725509"),
+    ],
+)
+def test_mnist_and_its_kin_are_what_they_are_known_as(
+    name: str, each: list[int], first: str, request: pytest.FixtureRequest
+) -> None:
+    y = np.load(request.getfixturevalue(name) / "y_train.npy")
+    assert np.bincount(y).tolist() == each
+    assert "".join(map(str, y[:12])) == first
 
 
 @pytest.mark.parametrize("name", names())

