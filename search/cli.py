@@ -76,7 +76,9 @@ def main() -> None:
         code = cli.main(standalone_mode=False)
     except SystemExit as ended:
         code = ended.code
-    except click.exceptions.Abort:
+    except click.exceptions.Abort as abort:
+        if isinstance(abort.__cause__, EOFError):  # click takes it for the end of what was typed
+            raise abort.__cause__ from None
         code = INTERRUPTED
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
@@ -115,6 +117,11 @@ def _explain(error: Exception) -> int:
         click.echo(f"error: {error}", err=True)
         named = isinstance(error, NoSuchModel) or not isinstance(error, (TrackingError, DatasetError))
         return BAD_INPUT if named else FAILED
+    if type(error).__module__.startswith(("mlflow.", "requests.", "urllib3.")):
+        from tracking.faults import one_line
+
+        click.echo(f"error: MLflow: {one_line(error)}; try again when it is back", err=True)
+        return FAILED
     if type(error).__module__.startswith(("sqlalchemy.", "optuna.exceptions")):
         from search.settings import hint
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from search import figures, links, report, store
 from search.errors import InputError
-from search.settings import Settings, masked
+from search.settings import Settings
+from search.trained import epochs
 from spaces import Space, find
 from spaces.datasets import describe
 from spaces.errors import SpaceError
@@ -21,7 +22,7 @@ from tracking import audit, probe, registry
 from tracking.audit import Found
 from tracking.client import Connection
 from tracking.errors import TrackingAway, TrackingError
-from tracking.faults import one_line
+from tracking.faults import told
 from tracking.registry import Version
 
 KINDS = "STUDY, STUDY:3, STUDY:*, NAME@champion or NAME/3"
@@ -202,7 +203,7 @@ class _Reader:
             found = None if not run_id or self._mlflow_problem() else self._run(run_id)
         except TrackingError:
             found = None
-        history = [] if found is None else _history(found)
+        history = [] if found is None else epochs(found)
         if not history:
             self.lost.append(reference)
         return history
@@ -258,7 +259,7 @@ class _Reader:
             direction=space.direction if space else fallback,
             value=_number(value),
             parameters=_whole(params.get("parameters") or tags.get("search.parameters")),
-            history=_history(found) if found else [],
+            history=epochs(found) if found else [],
             test_accuracy=_number(tags.get("search.test.accuracy")),
             test_interval=_interval(tags.get("search.test.accuracy.interval", "")),
             tags=version.tags,
@@ -276,11 +277,8 @@ class _Reader:
 
     def _run(self, run_id: str) -> Found | None:
         """A run. Raises TrackingError with one line."""
-        uri = self.settings.tracking_uri
-        try:
+        with told(self.settings.tracking_uri):
             return audit.run(self._connection(), run_id)
-        except Exception as error:  # MLflow's, requests' and SQLAlchemy's have no common parent
-            raise TrackingError(f"MLflow at {masked(uri)}: {one_line(error)}") from error
 
     def _connection(self) -> Connection:
         return Connection(self.settings.tracking_uri, "", self.settings.artifacts)
@@ -309,18 +307,6 @@ def _described(space: Space | None) -> Any:
         return describe(space.dataset) if space else None
     except SpaceError:
         return None
-
-
-def _history(found: Found) -> list[dict[str, float]]:
-    """A run's metrics epoch by epoch, without those that only repeat the best one."""
-    metrics = {key: points for key, points in found.metrics.items() if not key.startswith("best_")}
-    last = max((p.step for p in metrics.get("loss", []) + metrics.get("val_loss", [])), default=-1)
-    epochs: list[dict[str, float]] = [{} for _ in range(last + 1)]
-    for key, points in metrics.items():
-        for point in points:
-            if 0 <= point.step <= last:
-                epochs[point.step][key] = point.value
-    return epochs
 
 
 def _metric(found: Found | None) -> str | None:

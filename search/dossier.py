@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from search import evaluation, store
+from search import evaluation
 from search.page import Compared, Report, render
 from search.page import Verdict as Words
 
@@ -17,7 +17,6 @@ def page(promotion: Promotion, verdict: Verdict) -> str:
     candidate, figures, decision = promotion.candidate, verdict.figures, verdict.decision
     attrs, passed = candidate.attributes, verdict.decision.passed
     kind = ("first" if verdict.champion is None else "accepted") if passed else "refused"
-    folder = store.trial_folder(promotion.settings.study_folder(promotion.asked.study), candidate.trial.number)
     shown = verdict.measured.shown
     rival = verdict.champion_figures
     rows = []
@@ -48,7 +47,7 @@ def page(promotion: Promotion, verdict: Verdict) -> str:
                 "logged model": candidate.model_id,
             },
             configuration=attrs["config"],
-            history=[event["metrics"] for event in store.epochs(folder)],
+            history=promotion.trained.history,
             robustness=verdict.measured.robustness,
             comparison=rows,
             mistakes=[

@@ -29,6 +29,8 @@ def export(reference: str, form: str, to: str, settings: Settings, *, force: boo
     was trained with. Raises InputError for a path that is there (unless `force`), a wrong suffix or a missing package,
     and SearchError where a probability is off by more than MOST; nothing is then left at, or taken from, the path.
     """
+    if not to:
+        raise InputError("--to: an empty text; give a file or folder")
     target = Path(to).expanduser().absolute()
     _check(target, form, force)
     model = registered.bring(reference, settings)
@@ -74,11 +76,19 @@ def _check(target: Path, form: str, force: bool) -> None:
         problems.append(f"--to {images.shown(target)}: give a name that ends in {suffix}")
     if (target.exists() or target.is_symlink()) and not force:
         problems.append(f"--to {images.shown(target)}: is there already; give another or --force to replace it")
+    elif target.is_dir() and not _is_export(target):
+        problems.append(f"--to {images.shown(target)}: a folder that is no export is never replaced; give another")
     missing = [name for name in ONNX if importlib.util.find_spec(name) is None] if form == "onnx" else []
     if missing:
         problems.append(f"--format onnx: needs {', '.join(missing)}; pip install -c constraints.txt -e '.[onnx]'")
     if problems:
         raise InputError(problems)
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether a folder is what an export left: TensorFlow's SavedModel, and nothing that was put beside it."""
+    theirs = {"saved_model.pb", "fingerprint.pb", "assets", "variables"}
+    return not folder.is_symlink() and {"saved_model.pb"} <= {p.name for p in folder.iterdir()} <= theirs
 
 
 def _write(model: Registered, form: str, writer: str, made: Path, aside: Path) -> dict[str, float]:

@@ -50,6 +50,8 @@ def show_history(model: str, settings: Settings, as_json: bool) -> int:
     said = f"version {champion} is champion" if champion else "there is no champion"
     others = ", ".join(f"{alias} is version {v}" for alias, v in sorted(aliases.items()) if alias != CHAMPION)
     print(f"{name}: {said}" + (f"; {others}" if others else ""))
+    if champion is None and moves:
+        print("the alias champion was taken away by other means than ours, or its version was deleted")
     if elsewhere:
         print(f"version {champion} was made champion by other means than `promote`: what came before it is above")
     return OK

@@ -26,6 +26,7 @@ from search.retrain import retrain
 from search.sealed import Measured, Model
 from search.settings import Settings, masked, tracking_problem
 from search.specs import space_of, trial_spec
+from search.trained import Trained, trained
 from spaces import Space
 from spaces._hp import show
 from spaces.datasets import DataSpec, describe, prepare
@@ -82,14 +83,22 @@ class Promotion:
         self.connection = Connection(settings.tracking_uri, self.space.name, settings.artifacts)
         self.candidate: Candidate = candidates.choose(self.study, asked.trial, self.space.metric)
         repeated = stored.get("repeats")
-        self.source = report.load(repeated[0]["study"], settings) if repeated else self.study  # where baselines ran
-        self.baseline = self._baseline()
+        self.origin: str = repeated[0]["study"] if repeated else asked.study  # where baselines ran
+
+    @cached_property
+    def trained(self) -> Trained:
+        """How the candidate was trained."""
+        folder = store.trial_folder(self.settings.study_folder(self.asked.study), self.candidate.trial.number)
+        return trained(folder, self.candidate.run_id, self.connection)
 
     # ---- the story
 
     def story(self) -> tuple[int, dict[str, Any]]:
         """The exit code and all that was found."""
         self.say(f"{self.candidate}: {self.candidate.why}, {self.space.metric} {self.candidate.value:.4f}")
+        open_still = sum(not trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
+        if open_still:
+            self.say(f"note: {open_still} of the study's trials have not ended yet")
         champion = registry.champion(self.settings.tracking_uri, self.model)
         if champion is not None and champion.model_id == self.candidate.model_id:
             self.say(f"{self.model} version {champion.version} is this model and champion already")
@@ -97,6 +106,8 @@ class Promotion:
         if refused := self._other_data(champion):
             self.say(f"refused: {refused}")
             return REFUSED, {"model": self.model, "version": None, "passed": False, "reason": refused}
+        if champion is None or self.asked.baseline is not None:
+            _ = self.baseline  # what is wrong with it is said before the test split opens
         data_folder = prepare(
             self.space.dataset, cache=self.settings.cache, data=self.settings.data, progress=False, say=self.say
         )
@@ -197,7 +208,18 @@ class Promotion:
             )
             yield retrain(spec, job.place(), plan.backend).model
 
-    def _baseline(self) -> optuna.trial.FrozenTrial | None:
+    @cached_property
+    def source(self) -> optuna.Study:
+        """The study that baselines ran in: this one, or the one that was repeated. Raises InputError."""
+        if self.origin not in report.names(self.settings):
+            raise InputError(
+                f"study {self.origin!r}, whose baseline a first champion has to beat, is gone; --baseline none "
+                "promotes without it"
+            )
+        return report.load(self.origin, self.settings)
+
+    @cached_property
+    def baseline(self) -> optuna.trial.FrozenTrial | None:
         """The baseline that a first champion has to beat; None where there is none, or it is the candidate itself."""
         name = self.asked.baseline
         if name == "none":
@@ -335,21 +357,21 @@ class Promotion:
             folder=Path("trial"),
             data_folder=Path("data"),
         )
-        trial_folder = store.trial_folder(self.settings.study_folder(self.asked.study), self.candidate.trial.number)
-        attempts = store.attempts(trial_folder)
-        history = [event["metrics"] for event in store.epochs(trial_folder)]
-        key = attempts[-1].get("provenance", "") if attempts else ""
-        provenance = store.read_json(trial_folder.parent / "provenance" / f"{key}.json") or {}
         return {
             "spec": spec.to_json(),
-            "history": history,
+            "history": self.trained.history,
             "backend": self.plan.backend,
             "slots": len(self.plan.slots),
-            "device": attempts[-1]["slot"] if attempts else "",
+            "device": self.trained.device,
             "data": {"name": self.data.name, "digest": self.data.digest},
-            "space": {"name": self.plan.space, "sha256": file_digest(self.space.path) if self.space.path else ""},
-            "provenance": provenance,
+            "space": {"name": self.plan.space, "sha256": self._space_digest()},
+            "provenance": self.trained.provenance,
         }
+
+    def _space_digest(self) -> str:
+        """Of the space's file as it was when the trial was trained, where that was noted; else as it is now."""
+        noted = registry.run_tags(self.settings.tracking_uri, self.candidate.run_id).get("search.space.hash")
+        return noted or (file_digest(self.space.path) if self.space.path else "")
 
     # ---- words
 

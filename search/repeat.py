@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 
 from search import repeats, report
@@ -88,12 +89,17 @@ def _print(found: list[Repeated], metric: str) -> None:
                 str(r.trial),
                 f"{r.first:.4f}",
                 str(len(r.values)) + (f" ({r.failed} failed)" if r.failed else ""),
-                f"{r.mean:.4f}",
-                f"{r.spread:.4f}",
-                f"{r.interval[0]:.4f} to {r.interval[1]:.4f}",
-                f"{r.flattery:+.4f}",
+                _figure(r.mean),
+                _figure(r.spread),
+                f"{r.interval[0]:.4f} to {r.interval[1]:.4f}" if math.isfinite(r.interval[0]) else "-",
+                _figure(r.flattery, "+"),
             )
             for r in found
         ],
         title=f"{metric} over seeds (weights, order, dropout, augmentation; the split stays the same)",
     )
+
+
+def _figure(value: float, sign: str = "") -> str:
+    """A figure; a dash where there were too few to have one."""
+    return f"{value:{sign}.4f}" if math.isfinite(value) else "-"

@@ -48,6 +48,8 @@ def reproduce(reference: str, settings: Settings, *, tolerance: float | None, as
 
     Raises InputError where the data are others or what it takes is not there, TrackingError and JobError with one line.
     """
+    if tolerance is not None and not (0 <= tolerance < math.inf):
+        raise InputError(f"--tolerance {tolerance:g}: give a number from 0 on, like 0.02")
     said: list[str] = []
     say = said.append if as_json else lambda line: print(line, flush=True)
     version = registry.find(settings.tracking_uri, reference)
@@ -121,7 +123,8 @@ def _differences(recipe: Mapping[str, Any], space: Space) -> list[str]:
     """What is different here from where it was trained, one line each."""
     before, now = recipe["provenance"], provenance.collect(Path.cwd())
     found = []
-    if space.path and file_digest(space.path) != recipe["space"]["sha256"]:
+    noted = recipe["space"]["sha256"]  # all of it, or its first digits as MLflow's tag has them
+    if space.path and noted and not file_digest(space.path).startswith(noted):
         found.append(f"the space's file {space.path} is not the one it was trained with")
     if before.get("commit") and now.commit and before["commit"] != now.commit:
         found.append(f"the code is at {now.commit[:12]}, it was trained at {before['commit'][:12]}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -95,5 +96,5 @@ def _read(place: Path) -> Measured | None:
         with np.load(place, allow_pickle=False) as kept:
             shown = dict(zip(kept["shown"].tolist(), kept["images"], strict=True))
             return Measured(kept["probabilities"], kept["labels"], said["robustness"], shown)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # not there, or damaged: it is measured again
         return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import re
 from collections.abc import Iterator
 
-from tracking.probe import masked_text
+from tracking.errors import TrackingAway, TrackingError
+from tracking.probe import masked, masked_text
 
 
 class Fault(enum.Enum):
@@ -58,6 +60,18 @@ def one_line(error: BaseException) -> str:
             return f"the server does not answer ({found[1]})" if found else "the server does not answer"
     text = masked_text(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= _LINE else text[: _LINE - 1] + "…"
+
+
+@contextlib.contextmanager
+def told(uri: str) -> Iterator[None]:
+    """Every failure of MLflow inside becomes a TrackingError of one line, TrackingAway where it does not answer."""
+    try:
+        yield
+    except TrackingError:
+        raise
+    except Exception as error:  # MLflow's, requests' and SQLAlchemy's have no common parent
+        kind = TrackingAway if fault_of(error) is Fault.AWAY else TrackingError
+        raise kind(f"MLflow at {masked(uri)}: {one_line(error)}") from error
 
 
 def _status_of(error: BaseException) -> int:

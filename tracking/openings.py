@@ -8,6 +8,7 @@ import uuid
 from dataclasses import dataclass, replace
 
 from tracking.client import Connection
+from tracking.faults import told
 
 PREFIX = "search.opening."
 
@@ -23,23 +24,25 @@ class Opening:
 
 
 def note(connection: Connection, digest: str, by: str, purpose: str) -> None:
-    """Write an opening down. Raises what MLflow raises; then the test part is not to be opened."""
+    """Write an opening down. Raises TrackingError; then the test part is not to be opened."""
     now = time.time()
     said = {"time": now, "digest": digest, "by": by, "purpose": purpose}
     key = f"{PREFIX}{int(now * 1000):013}-{uuid.uuid4().hex[:8]}"
-    connection.client.set_experiment_tag(connection.experiment_id, key, json.dumps(said))
+    with told(connection.uri):
+        connection.client.set_experiment_tag(connection.experiment_id, key, json.dumps(said))
 
 
 def of(connection: Connection, digest: str) -> list[Opening]:
     """Every opening of this data, whatever experiment it was for, the oldest first.
 
-    A tag that cannot be read counts as one: nobody can say that it was none.
+    A tag that cannot be read counts as one: nobody can say that it was none. Raises TrackingError.
     """
     from mlflow.entities import ViewType
 
     found, token = [], None
     while True:
-        page = connection.client.search_experiments(ViewType.ALL, max_results=1000, page_token=token)
+        with told(connection.uri):
+            page = connection.client.search_experiments(ViewType.ALL, max_results=1000, page_token=token)
         for experiment in page:
             texts = (text for key, text in experiment.tags.items() if key.startswith(PREFIX))
             found += [_read(text) or Opening(0.0, digest, "?", "?") for text in texts]

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from tracking import history, registry_lock
 from tracking.artifacts import repository
 from tracking.client import connect, or_none
-from tracking.errors import NoSuchModel, TrackingAway, TrackingError
-from tracking.faults import Fault, fault_of, one_line
+from tracking.errors import NoSuchModel, TrackingError
+from tracking.faults import Fault, fault_of, told
 from tracking.history import CHAMPION
 from tracking.integrity import DIGEST_TAG, folder_digest
 from tracking.probe import masked
@@ -52,7 +52,7 @@ def register(
     A logged model that is a version already stays that version, with these tags: a promotion that was cut off can be
     repeated. Raises TrackingError where the model is gone or the registry refuses.
     """
-    with _told(uri):
+    with told(uri):
         client = connect(uri)
         client.get_logged_model(model_id)  # MLflow itself would register a model that is not there
         found = _version_of(client, model_name, model_id, run_id)
@@ -80,7 +80,7 @@ def find(uri: str, reference: str) -> Version:
     Raises NoSuchModel, naming what there is, where it is not there.
     """
     name, alias, number = parse(reference)
-    with _told(uri):
+    with told(uri):
         client = connect(uri)
         model = _model(client, name, uri)
         there = {str(v.version): v for v in client.search_model_versions(f"name = '{_quoted(name)}'")}
@@ -115,7 +115,7 @@ def fetch(uri: str, version: Version, folder: Path) -> Path:
 
 def fetch_model(uri: str, model_id: str, folder: Path, *, digest: str | None = None) -> Path:
     """The same of a logged model; `digest` is that of its files, by default the one noted when it was uploaded."""
-    with _told(uri):
+    with told(uri):
         client = connect(uri)
         logged = or_none(lambda: client.get_logged_model(model_id))
         if logged is None:
@@ -146,26 +146,26 @@ def fetch_model(uri: str, model_id: str, folder: Path, *, digest: str | None = N
 
 def digest_of(uri: str, model_id: str) -> str | None:
     """The digest noted when a logged model was uploaded; None where an older program uploaded it."""
-    with _told(uri):
+    with told(uri):
         return connect(uri).get_logged_model(model_id).tags.get(DIGEST_TAG)
 
 
 def run_tags(uri: str, run_id: str) -> dict[str, str]:
     """The tags of a run. Raises TrackingError."""
-    with _told(uri):
+    with told(uri):
         return dict(connect(uri).get_run(run_id).data.tags)
 
 
 def add_files(uri: str, model_id: str, name: str, folder: Path) -> None:
     """Put the files of a local folder beside a logged model's own, below `name`. Raises TrackingError."""
-    with _told(uri):
+    with told(uri):
         logged = connect(uri).get_logged_model(model_id)
         repository(uri, logged.artifact_location).log_artifacts(str(folder), name)
 
 
 def read_file(uri: str, model_id: str, name: str) -> bytes | None:
     """The content of one file of a logged model; None where it is not there. Raises TrackingError."""
-    with _told(uri), tempfile.TemporaryDirectory(prefix="keras-search-") as folder:
+    with told(uri), tempfile.TemporaryDirectory(prefix="keras-search-") as folder:
         logged = connect(uri).get_logged_model(model_id)
         try:
             return Path(repository(uri, logged.artifact_location).download_artifacts(name, folder)).read_bytes()
@@ -182,7 +182,7 @@ def promote(
 
     Raises ChampionChanged, else TrackingError.
     """
-    with _told(uri):
+    with told(uri):
         client = connect(uri)
         _set_tags(client, model, version, tags)
         return history.make_champion(client, model, version, expected=expected, by=who(), facts=facts)
@@ -190,7 +190,7 @@ def promote(
 
 def refuse(uri: str, model: str, version: str, *, facts: Mapping[str, Any], tags: Mapping[str, str]) -> None:
     """Note that a version did not become champion, and make it the challenger. Raises TrackingError."""
-    with _told(uri):
+    with told(uri):
         client = connect(uri)
         _set_tags(client, model, version, tags)
         history.note_refusal(client, model, version, who(), facts)
@@ -198,7 +198,7 @@ def refuse(uri: str, model: str, version: str, *, facts: Mapping[str, Any], tags
 
 def roll_back(uri: str, model: str, facts: Mapping[str, Any]) -> tuple[str, str]:
     """Return to the champion before; gives the versions (old, new). Raises NoSuchModel, TrackingError."""
-    with _told(uri):
+    with told(uri):
         client = connect(uri)
         _model(client, model, uri)
         return history.roll_back(client, model, who(), facts)
@@ -206,7 +206,7 @@ def roll_back(uri: str, model: str, facts: Mapping[str, Any]) -> tuple[str, str]
 
 def champion(uri: str, model: str) -> Version | None:
     """The champion; None where there is none or no such model. What a killed promotion left is mended first."""
-    with _told(uri):
+    with told(uri):
         client = connect(uri)
         found = or_none(lambda: client.get_registered_model(model))
         if found is None:
@@ -222,7 +222,7 @@ def champion(uri: str, model: str) -> Version | None:
 
 def past(uri: str, model: str) -> tuple[list[history.Event], dict[str, str], dict[str, Version]]:
     """A model's events, the oldest first, its aliases, and its versions by number. Raises TrackingError."""
-    with _told(uri):
+    with told(uri):
         client = connect(uri)
         _model(client, model, uri)
         versions = {str(v.version): _version(v) for v in client.search_model_versions(f"name = '{_quoted(model)}'")}
@@ -314,15 +314,3 @@ def _version(found: ModelVersion) -> Version:
         tags=dict(found.tags),
         source=str(found.source),
     )
-
-
-@contextlib.contextmanager
-def _told(uri: str) -> Iterator[None]:
-    """Every failure inside becomes a TrackingError of one line."""
-    try:
-        yield
-    except TrackingError:
-        raise
-    except Exception as error:  # MLflow's, requests' and SQLAlchemy's have no common parent
-        kind = TrackingAway if fault_of(error) is Fault.AWAY else TrackingError
-        raise kind(f"MLflow's registry at {masked(uri)}: {one_line(error)}") from error

@@ -32,13 +32,11 @@ def test_keras_and_saved_model_give_the_same_and_replace_only_by_force(registry,
     assert (code, out) == (2, "")
     assert err == f"error: --to {path}: is there already; give another or --force to replace it\n"
     folder = to / "saved"
-    folder.mkdir()
-    (folder / "in the way").touch()
-    code, out, err = exported(registry, "net", "--format", "saved_model", "--to", str(folder), "--force")
-    assert (code, err) == (0, "")
-    assert "loaded back, its probabilities differ from the original's by at most" in out
-    assert {p.name for p in folder.iterdir()} >= {"saved_model.pb", "variables"}
-    assert not (folder / "in the way").exists()
+    for force in ([], ["--force"]):
+        code, out, err = exported(registry, "net", "--format", "saved_model", "--to", str(folder), *force)
+        assert (code, err) == (0, "")
+        assert "loaded back, its probabilities differ from the original's by at most" in out
+        assert {p.name for p in folder.iterdir()} >= {"saved_model.pb", "variables"}
     assert {p.name for p in to.iterdir()} == {"net.keras", "saved"}, "nothing left aside"
 
 
@@ -69,6 +67,23 @@ def test_what_is_off_is_not_kept_and_what_was_there_stays(registry, to, monkeypa
     assert len(err.splitlines()) == 1
     assert path.read_text() == "the one before"
     assert [p.name for p in to.iterdir()] == ["net.keras"]
+
+
+def test_a_folder_that_is_no_export_is_never_replaced(registry, to, tmp_path):
+    (to / "precious").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(to)
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    for name in ("saved_model.pb", "thesis.txt"):
+        (mixed / name).touch()
+    for path in (to, tmp_path / "link", mixed):
+        code, out, err = exported(registry, "net", "--format", "saved_model", "--to", str(path), "--force")
+        assert (code, out) == (2, "")
+        assert err == f"error: --to {path}: a folder that is no export is never replaced; give another\n"
+    code, _, err = exported(registry, "net", "--format", "saved_model", "--to", "", "--force")
+    assert (code, err) == (2, "error: --to: an empty text; give a file or folder\n")
+    assert (to / "precious").is_dir()
+    assert (mixed / "thesis.txt").exists()
 
 
 def test_bad_input_is_named_before_anything_is_loaded(registry, to, monkeypatch):

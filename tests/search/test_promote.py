@@ -16,6 +16,7 @@ from support import environment
 
 from bench.places import Server, patient
 from bench.proxy import Proxy, Trap
+from search.reproduce import curve_difference
 from tracking import history, registry, registry_lock
 
 WEAK = ("filters=8", "optimizer=adam", "learning_rate=0.0005..0.0006", "--epochs", "1", "--trials", "1")
@@ -30,12 +31,12 @@ class Place:
     folder: Path
     server: Server
 
-    def __call__(self, *arguments, uri=None, code=0):
+    def __call__(self, *arguments, uri=None, code=0, home="home", **more):
         """Run a command; what it printed, as JSON where that was asked for."""
         ran = subprocess.run(
             [sys.executable, "-m", "search", *arguments],
             cwd=self.folder,
-            env=environment(self.folder / "home", MLFLOW_TRACKING_URI=uri or self.server.uri),
+            env=environment(self.folder / home, MLFLOW_TRACKING_URI=uri or self.server.uri, **more),
             capture_output=True,
             text=True,
             timeout=400,
@@ -181,6 +182,8 @@ def test_what_cannot_be_promoted_is_one_line(place):
         (("promote", "weak", "--model", "a/b"), "--model a/b"),
         (("repeat", "nothing"), "no study 'nothing'"),
         (("reproduce", "a/b/c"), "is no model"),
+        (("reproduce", "nothing@champion", "--tolerance", "nan"), "--tolerance nan: give a number from 0 on"),
+        (("reproduce", "nothing@champion", "--tolerance", "-1"), "--tolerance -1: give a number from 0 on"),
     ):
         said = place(*arguments, code=2)
         assert words in said
@@ -192,6 +195,60 @@ def test_what_cannot_be_promoted_is_one_line(place):
     ):
         assert words in place(*arguments, code=2)
     assert "does not answer" in place("promote", "weak", uri="http://127.0.0.1:9", code=2)
+
+
+def test_where_the_trials_folder_is_on_another_machine_its_training_is_read_from_mlflow(place):
+    store = f"sqlite:///{place.folder / 'home' / 'study.db'}"
+    made = place("promote", "strong", "--model", "elsewhere", "--json", home="other", SEARCH_STORAGE=store)
+    at_home = place("promote", "strong", "--model", "at-home", "--json")
+    spec = {
+        name: json.loads(registry.read_file(place.server.uri, made["model_id"], f"evaluation/{name}/spec.json"))
+        for name in ("elsewhere", "at-home")
+    }
+    assert made["model_id"] == at_home["model_id"]
+    assert len(spec["elsewhere"]["history"]) == 6
+    assert curve_difference(spec["elsewhere"]["history"], spec["at-home"]["history"]) == 0
+    for name in ("device", "backend", "slots"):
+        assert spec["elsewhere"][name] == spec["at-home"][name]
+    for name in ("commit", "versions", "hardware"):
+        assert spec["elsewhere"]["provenance"][name] == spec["at-home"]["provenance"][name]
+
+
+def test_a_server_that_goes_away_in_the_middle_is_one_line_without_its_password(place):
+    asked = []
+
+    def loses(kind, done):  # from the last request before it is measured on, as if the server were stopped there
+        asked.append(kind)
+        return len(asked) > told
+
+    told = 1000
+    with Proxy(place.server.uri, loses) as proxy:
+        place("promote", "weak", "--model", "there", "--dry-run", uri=proxy.uri)
+        told, _ = len(asked) - 1, asked.clear()
+        said = place("promote", "weak", "--model", "away", uri=proxy.uri.replace("//", "//me:secret@"), code=1)
+    assert "secret" not in said
+    assert said.splitlines()[-1].startswith("error: MLflow at http://me:***@127.0.0.1")
+    assert "the server does not answer" in said
+
+
+def test_a_study_of_repeats_outlives_the_study_it_repeats(place):
+    place("run", "cnn_digits", *FAST, *WEAK, "--study", "short-lived")
+    place("repeat", "short-lived", "--top", "1", "--seeds", "1")
+    place("delete", "short-lived", "--yes")
+    said = place("promote", "short-lived-repeat", "--model", "orphan", code=2)
+    assert "study 'short-lived', whose baseline a first champion has to beat, is gone; --baseline none" in said
+    assert place("promote", "short-lived-repeat", "--model", "orphan", "--baseline", "none", "--json")["passed"]
+    assert place("promote", "short-lived-repeat", "--model", "orphan", "--json")["already"]
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:1000], lambda content: b""])
+def test_figures_whose_file_was_damaged_are_measured_again(place, damage):
+    before = place("promote", "weak", "--model", "damaged", "--dry-run", "--json")
+    for path in (place.folder / "home" / "measured").glob("*.npz"):
+        path.write_bytes(damage(path.read_bytes()))
+    again = place("promote", "weak", "--model", "damaged", "--dry-run", "--json")
+    assert again["test"] == before["test"]
+    assert again["openings"] == before["openings"] + 1
 
 
 def test_a_model_whose_files_were_changed_is_not_promoted_and_not_loaded(place):
