@@ -84,6 +84,8 @@ class Promotion:
         self.candidate: Candidate = candidates.choose(self.study, asked.trial, self.space.metric)
         repeated = stored.get("repeats")
         self.origin: str = repeated[0]["study"] if repeated else asked.study  # where baselines ran
+        if asked.baseline is not None:
+            _ = self.baseline  # one that is not there is said before anything else
 
     @cached_property
     def trained(self) -> Trained:
@@ -106,7 +108,7 @@ class Promotion:
         if refused := self._other_data(champion):
             self.say(f"refused: {refused}")
             return REFUSED, {"model": self.model, "version": None, "passed": False, "reason": refused}
-        if champion is None or self.asked.baseline is not None:
+        if champion is None:
             _ = self.baseline  # what is wrong with it is said before the test split opens
         data_folder = prepare(
             self.space.dataset, cache=self.settings.cache, data=self.settings.data, progress=False, say=self.say
