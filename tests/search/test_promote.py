@@ -231,6 +231,7 @@ def test_a_server_that_goes_away_in_the_middle_is_one_line_without_its_password(
     assert "the server does not answer" in said
 
 
+@pytest.mark.long
 def test_a_study_of_repeats_outlives_the_study_it_repeats(place):
     place("run", "cnn_digits", *FAST, *WEAK, "--study", "short-lived")
     place("repeat", "short-lived", "--top", "1", "--seeds", "1")
