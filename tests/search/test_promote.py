@@ -210,6 +210,8 @@ def test_where_the_trials_folder_is_on_another_machine_its_training_is_read_from
     assert curve_difference(spec["elsewhere"]["history"], spec["at-home"]["history"]) == 0
     for name in ("device", "backend", "slots"):
         assert spec["elsewhere"][name] == spec["at-home"][name]
+    run = place.client.get_run(made["run_id"])
+    assert spec["elsewhere"]["space"]["sha256"] == run.data.tags["search.space.hash"], "of the file it was trained with"
     for name in ("commit", "versions", "hardware"):
         assert spec["elsewhere"]["provenance"][name] == spec["at-home"]["provenance"][name]
 
