@@ -49,7 +49,7 @@ def delete(name: str, settings: Settings, *, yes: bool, as_json: bool) -> int:
     with contextlib.ExitStack() as held:
         held.enter_context(owned(folder, name))
         if study is not None:
-            held.enter_context(leased(study, lambda line: None))
+            held.enter_context(leased(study, _aside))
         connection, identity = _connection(name, settings, study)
         runs = _runs(connection, identity, study) if identity else []
         if not yes:
@@ -132,7 +132,7 @@ def gc(name: str | None, settings: Settings, *, keep: int | None, dry_run: bool,
         if study is None:
             raise InputError(f"no study {each!r} in {masked(settings.storage)}; list them: python -m search list")
         try:
-            with owned(settings.study_folder(each), each), leased(study, lambda line: None):
+            with owned(settings.study_folder(each), each), leased(study, _aside):
                 found += _collect(study, settings, keep, dry_run)
         except StudyBusy as error:
             if name:
@@ -219,3 +219,8 @@ def _connection(name: str, settings: Settings, study: optuna.Study | None) -> tu
 
 def _megabytes(folder: Path) -> float:
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
+
+
+def _aside(line: str) -> None:
+    """Say what is waited for, beside what was asked for."""
+    print(line, file=sys.stderr, flush=True)
