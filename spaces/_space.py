@@ -58,7 +58,8 @@ class Space:
     `params(config, data)` and `multiply_adds(config, data)` are formulas: weights in all, and
     multiply-adds for one image forward. `activations(config, data)`, where a space has it, is the sum of the
     sizes of all layers' outputs for one image: what a trial needs of memory is told from it beforehand, and less
-    well from the multiply-adds without it. `train_images` and `validation_images` are how many a study takes unless
+    well from the multiply-adds without it. `metric` is `val_accuracy`, `val_loss`, or `val_top_5_accuracy` with any
+    number for 5. `train_images` and `validation_images` are how many a study takes unless
     it is told otherwise, None for all. `columns` are the hyperparameters a table shows first.
     """
 

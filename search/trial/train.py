@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -46,7 +47,7 @@ class Training:
         self.model.compile(
             optimizer=optimizer(self.recipe),
             loss="sparse_categorical_crossentropy",
-            metrics=["accuracy"],
+            metrics=["accuracy", *_asked_for(spec.metric)],
             jit_compile=_jit(),
         )
         self.model.optimizer.build(self.model.trainable_variables)
@@ -170,6 +171,18 @@ def _check_fit(what: str, stored: Sequence[np.ndarray], wanted: list[tuple[tuple
 
 def _epochs(count: int) -> str:
     return "1 epoch" if count == 1 else f"{count} epochs"
+
+
+TOP = re.compile(r"(?:val_)?top_(\d+)_accuracy")
+
+
+def _asked_for(objective: str) -> list[Any]:
+    """The metric behind an objective like `val_top_5_accuracy`; none where it is loss or accuracy, which are there."""
+    found = TOP.fullmatch(objective)
+    if found is None:
+        return []
+    name = objective.removeprefix("val_")
+    return [keras.metrics.SparseTopKCategoricalAccuracy(k=int(found[1]), name=name)]
 
 
 def class_weights(labels: np.ndarray, classes: int) -> dict[int, float]:
