@@ -107,6 +107,6 @@ SPACE = Space(
             source="experiment D, validation accuracy 0.3138",
         ),
     ),
-    cut=Cut(train=3000, validation=600, epochs=4, trials=6, narrow={"filters_2": "32..128", "batch_size": "64,128"}),
+    cut=Cut(train=3000, validation=600, epochs=4, trials=6, narrow={"filters_2": "32,64,128", "batch_size": "64,128"}),
     columns=("filters_1", "filters_2", "filters_3", "activation", "optimizer", "learning_rate"),
 )

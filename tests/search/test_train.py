@@ -146,7 +146,7 @@ def test_an_objective_among_the_likeliest_is_measured_and_no_other():
 
     (metric,) = _asked_for("val_top_5_accuracy")
     assert (metric.name, metric.k) == ("top_5_accuracy", 5)
-    probabilities = np.eye(10)[[0, 1]] * 0.5 + np.linspace(0.1, 0.0, 10)
+    probabilities = (np.eye(10)[[0, 1]] * 0.5 + np.linspace(0.1, 0.0, 10)).astype(np.float32)
     metric.update_state(np.array([4, 9]), probabilities)
     assert float(metric.result()) == 0.5
     assert _asked_for("val_accuracy") == _asked_for("val_loss") == []
