@@ -68,6 +68,8 @@ def reproduce(reference: str, settings: Settings, *, tolerance: float | None, as
     exact = tolerance is None and not warnings and "gpu" not in recipe["device"]
     limit = 0.0 if exact else TOLERANCE if tolerance is None else tolerance
     data_folder = prepare(space.dataset, cache=settings.cache, data=settings.data, progress=False, say=say)
+    if space.fetch is not None:
+        space.fetch({name: (value,) for name, value in spec.config.items()}, say)
     original = registry.fetch(settings.tracking_uri, version, settings.models)
     say(
         f"training again: trial {spec.number} of {spec.study}, at most {spec.epochs} epochs on {recipe['backend']}, "

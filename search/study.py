@@ -33,7 +33,7 @@ from search.trial.faults import MACHINE
 from search.trial.schedule import best_epoch
 from search.trial.spec import TrialSpec
 from search.weights import Shelf
-from spaces import Space
+from spaces import Space, declared
 from spaces.datasets import DataSpec, describe, prepare
 from tracking.provenance import collect
 from tracking.runs import Run, Tracker
@@ -101,6 +101,8 @@ def run(plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = 
     screen = Screen(progress, quiet=quiet)
     for line in describe_plan(plan):
         screen.say(line)
+    if space.fetch is not None:
+        space.fetch({name: p.choices for name, p in declared(space, plan.narrowings).items()}, screen.say)
     data_folder = prepare(
         space.dataset, cache=settings.cache, data=settings.data, progress=screen.console.is_terminal, say=screen.say
     )
