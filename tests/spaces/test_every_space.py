@@ -12,9 +12,10 @@ from spaces import RandomDraws, Replay, canonical, config_hash, declared, find, 
 from spaces.datasets import describe
 
 ALL = names()
-HEAVY = tuple(name for name in ALL if name.startswith("densenet121"))  # seconds to build
-# Of the heavy ones every run sees one.
-BUILT = [pytest.param(n, marks=pytest.mark.long) if n in HEAVY[1:] else n for n in ALL]
+HEAVY = tuple(
+    name for name in ALL if name.startswith("densenet121")
+)  # seconds to build: test_pretrained_spaces has one
+BUILT = [pytest.param(n, marks=pytest.mark.long) if n in HEAVY else n for n in ALL]
 
 
 def runnable(config):
@@ -104,7 +105,7 @@ def test_a_configuration_is_plain_json_with_one_canonical_form(name):
 
 
 # What JAX compiles takes a minute where it is large; in every run it is seen on the smallest.
-SEEN = [(n, "tensorflow") for n in ALL if n not in HEAVY[1:]] + [("cnn_digits", "jax")]
+SEEN = [(n, "tensorflow") for n in ALL if n not in HEAVY] + [("cnn_digits", "jax")]
 LATER = [pytest.param(n, b, marks=pytest.mark.long) for n in ALL for b in ("tensorflow", "jax") if (n, b) not in SEEN]
 
 
