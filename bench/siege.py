@@ -171,7 +171,7 @@ class Siege:
                 found = opened.execute("select 1 from studies where study_name = ?", (self.name,)).fetchone()
         except sqlite3.Error:
             return False
-        return found is not None
+        return found is not None and (self.folder / "study.json").is_file()
 
     def _relaunch(self) -> None:
         self._join()

@@ -216,7 +216,7 @@ def resume(study: str, home: str, storage: str, tracking_uri: str, as_json: bool
 
     settings = resolve(home=home, storage=storage, tracking_uri=tracking_uri)
     _usable(settings, offline)
-    stored = report.load(study, settings).user_attrs["plan"]
+    stored = report.stored_plan(study, settings)
     made = resumed_plan(stored, Request(space=stored["space"], study=study, **asked))
 
     from search.study import run as run_study

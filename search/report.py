@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import spaces as catalogue
+from search import store
 from search.budget import USED_UP
 from search.errors import InputError
 from search.settings import Settings, masked, problems
@@ -133,8 +134,26 @@ def load(study: str, settings: Settings) -> optuna.Study:
         raise InputError(f"no study {study!r} in {masked(settings.storage)}.{hint} List them: python -m search list")
     loaded = optuna.load_study(study_name=study, storage=opened, sampler=optuna.samplers.RandomSampler(seed=0))
     if "plan" not in loaded.user_attrs:
+        if not loaded.get_trials(deepcopy=False):
+            raise InputError(
+                f"study {study!r} was cut off while it was made, before its first trial; make it again: "
+                f"python -m search run SPACE --study {study}"
+            )
         raise InputError(f"study {study!r} was not made by this program")
     return loaded
+
+
+def stored_plan(study: str, settings: Settings) -> dict[str, Any]:
+    """The plan of a study as it was stored; of one that was cut off while it was made, as its folder has it.
+
+    Raises InputError where there is none.
+    """
+    if study not in names(settings):
+        written = store.read_json(settings.study_folder(study) / "study.json") or {}
+        plan = (written.get("attributes") or {}).get("plan")
+        if plan and not store.trial_folders(settings.study_folder(study)):
+            return dict(plan)
+    return dict(load(study, settings).user_attrs["plan"])
 
 
 def studies(settings: Settings, as_json: bool) -> None:

@@ -249,8 +249,8 @@ class Damage:
         number, run_id = self.run()
         self.sql(
             "mlflow.db",
-            "INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) SELECT key, value, timestamp + 7, "
-            "run_uuid, step, is_nan FROM metrics WHERE run_uuid = ? LIMIT ?",
+            "INSERT OR IGNORE INTO metrics (key, value, timestamp, run_uuid, step, is_nan) SELECT key, value, "
+            "timestamp + 7, run_uuid, step, is_nan FROM metrics WHERE run_uuid = ? LIMIT ?",
             run_id,
             self.dice.randint(1, 5),
         )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import optuna
 import psutil
 import pytest
 from support import environment
@@ -587,3 +589,20 @@ def test_a_terminal_sees_a_live_table(tmp_path):
     assert "━" in text and "3/3" in text
     assert "t: 1/1 trials, best" in text
     assert "about" in text and "left" in text
+
+
+def test_a_study_that_was_cut_off_while_it_was_made_is_made_again_or_goes_on(cli, home, tmp_path):
+    first = tmp_path / "first"
+    few = ("--trials", "1", "--epochs", "1", "--study", "s")
+    for place in (first, home):
+        place.mkdir()
+        optuna.create_study(study_name="s", storage=f"sqlite:///{place / 'study.db'}", direction="maximize")
+    refused = cli("resume", "s", "--home", str(first))
+    assert refused.returncode == 2
+    assert "cut off while it was made, before its first trial; make it again: python -m search run" in refused.stderr
+    assert cli("run", "cnn_digits", *few, "--home", str(first)).returncode == 0
+    (home / "studies" / "s").mkdir(parents=True)
+    shutil.copy(first / "studies" / "s" / "study.json", home / "studies" / "s")
+    resumed = cli("resume", "s")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "s: 1 complete" in resumed.stdout
