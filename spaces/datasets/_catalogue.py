@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 
-from spaces.datasets import cifar10, digits, fashion_mnist, mnist
+from spaces.datasets import cache, cifar10, digits, fashion_mnist, mnist
 from spaces.datasets._spec import Dataset, DataSpec
 from spaces.errors import UnknownDataset
 
@@ -18,18 +19,26 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_DATASETS))
 
 
-def describe(name: str) -> DataSpec:
-    """The static facts of the dataset called `name`; needs no data on disk.
+def describe(name: str, folder: Path | None = None) -> DataSpec:
+    """The facts of the dataset called `name`: as it was prepared in `folder`, or, without one, with no data on disk.
 
     Raises UnknownDataset with the nearest name.
     """
-    return find(name).spec
+    return find(name).spec if folder is None else as_prepared(name, folder).spec
 
 
-def find(name: str) -> Dataset:
+def find(name: str, data: Path | None = None) -> Dataset:
     """The whole entry of the dataset called `name`. Raises UnknownDataset."""
     if name in _DATASETS:
         return _DATASETS[name]
     near = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise UnknownDataset(f"unknown dataset {name!r}.{hint} There are: {', '.join(names())}")
+
+
+def as_prepared(name: str, folder: Path) -> Dataset:
+    """The dataset as it was stored in `folder`, whatever became of its source since. Raises UnknownDataset."""
+    seal = cache.read_seal(folder / cache.SEAL)
+    if seal is None or seal.spec is None or seal.dataset != name:
+        return find(name)
+    return Dataset(spec=cache.stored_spec(seal), sha256=None, sources=tuple, subfolders=(), hint="")
