@@ -71,6 +71,7 @@ def load(
         seed=seed,
         train_limit=train_limit,
         validation_limit=validation_limit,
+        least=1,
     )
     digest = hashlib.sha256(dataset.spec.digest.encode())
     for index in (train, validation):

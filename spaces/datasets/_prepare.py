@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spaces.datasets import cache as shelf
 from spaces.datasets._catalogue import as_prepared, find
-from spaces.datasets._spec import ARRAYS, Arrays, Dataset, DataSpec, Given, Say
+from spaces.datasets._spec import ARRAYS, Arrays, Dataset, DataSpec, Given, Say, spec_of
 from spaces.errors import DatasetCorrupt, DatasetError, DatasetUnavailable
 
 
@@ -101,7 +101,7 @@ def _trouble(dataset: Dataset, home: Path, given: Given | None) -> DatasetError 
         return error
     if given is not None and seal.given != _stamps(given):
         return DatasetUnavailable(f"{given.path} is new")
-    if seal.spec is not None and (stored := shelf.stored_spec(seal)) != dataset.spec:
+    if seal.spec is not None and (stored := spec_of(seal.spec)) != dataset.spec:
         dataset.learned(stored)
     return None
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,12 @@ class DataSpec:
     def fitting_size(self) -> int:
         """How many images the default split leaves for training."""
         return self.train_size - self.validation_size
+
+
+def spec_of(values: Mapping[str, Any]) -> DataSpec:
+    """The facts that were written as JSON. Raises TypeError for others."""
+    found: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return DataSpec(**found)
 
 
 @dataclass(frozen=True, kw_only=True)

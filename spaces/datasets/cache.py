@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from spaces.datasets._spec import ARRAYS, Array, Arrays, Dataset, DataSpec
+from spaces.datasets._spec import ARRAYS, Array, Arrays, Dataset, spec_of
 from spaces.errors import DatasetCorrupt, DatasetUnavailable
 
 #: What tells whether a file changed: [bytes, nanoseconds since 1970 at its last change].
@@ -155,6 +155,8 @@ def check_folder(dataset: Dataset, folder: Path, seal: Path) -> Seal:
     whole = dataset.sha256 is not None or (known is not None and known.sha256 is not None)
     if known is not None and known.digest == dataset.spec.digest and known.arrays == now and whole:
         return known
+    if known is not None and known.spec is not None and known.digest == dataset.spec.digest:
+        dataset = replace(dataset, spec=spec_of(known.spec))  # which may count fewer images than there are files
     for name in ARRAYS:
         check_file(dataset, folder, name)
     fresh = make_seal(dataset, folder, source=known.source if known else str(folder))
@@ -180,16 +182,12 @@ def make_seal(dataset: Dataset, folder: Path, *, source: str, given: Iterable[Pa
 def read_seal(path: Path) -> Seal | None:
     """The seal in a file, or None where there is none that can be read."""
     try:
-        return Seal(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        seal = Seal(**json.loads(path.read_text(encoding="utf-8")))
+        if seal.spec is not None:
+            spec_of(seal.spec)
+        return seal
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
-
-
-def stored_spec(seal: Seal) -> DataSpec:
-    """The facts of a dataset that a seal notes."""
-    assert seal.spec is not None
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in seal.spec.items()}
-    return DataSpec(**values)
 
 
 def write_seal(seal: Seal, path: Path) -> None:
