@@ -18,13 +18,19 @@ _known: dict[tuple[str, str], DataSpec] = {}
 
 def remembered(what: str, stamp: str, find_out: Callable[[], DataSpec]) -> DataSpec:
     """The facts of the dataset `what`, whose files have this stamp: known to this process, noted, or found out now."""
+    found = noted(what, stamp)
+    if found is None:
+        found = find_out()
+        learned(what, stamp, found)
+    return found
+
+
+def noted(what: str, stamp: str) -> DataSpec | None:
+    """The facts of the dataset `what` that this process knows or that were noted; None where there are none."""
     if (what, stamp) not in _known:
-        noted = recall(what, stamp)
         with suppress(TypeError):
-            _known[what, stamp] = spec_of(noted or {})
-            return _known[what, stamp]
-        learned(what, stamp, find_out())
-    return _known[what, stamp]
+            _known[what, stamp] = spec_of(recall(what, stamp) or {})
+    return _known.get((what, stamp))
 
 
 def learned(what: str, stamp: str, spec: DataSpec) -> None:
@@ -36,8 +42,8 @@ def learned(what: str, stamp: str, spec: DataSpec) -> None:
 def recall(what: str, stamp: str) -> dict[str, Any] | None:
     """What was noted of `what` when its files had this stamp; None where nothing was, or it cannot be read."""
     try:
-        noted = json.loads(_path(what).read_text(encoding="utf-8"))
-        return dict(noted["facts"]) if (noted["what"], noted["stamp"]) == (what, stamp) else None
+        content = json.loads(_path(what).read_text(encoding="utf-8"))
+        return dict(content["facts"]) if (content["what"], content["stamp"]) == (what, stamp) else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

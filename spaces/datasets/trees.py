@@ -6,7 +6,6 @@ import functools
 import hashlib
 import os
 import tarfile
-import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -122,14 +121,12 @@ def _tar(path: Path) -> Tree:
                 for member in archive
                 if member.isfile()
             }
-        file = path.open("rb")
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DatasetCorrupt(f"{path} is damaged, truncated or compressed: {one_line(error)}") from error
-    lock = threading.Lock()
 
     def read(name: str) -> bytes:
         start, size = places[name]
-        with lock:
+        with path.open("rb") as file:
             file.seek(start)
             content = file.read(size)
         if len(content) < size:
