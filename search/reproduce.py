@@ -114,7 +114,7 @@ def _recipe(settings: Settings, version: registry.Version) -> dict[str, Any]:
 def _space(recipe: Mapping[str, Any]) -> Space:
     name = recipe["space"]["name"]
     try:
-        return find(name)
+        return find(name, recipe["spec"].get("dataset"))
     except SpaceError as error:
         raise InputError(f"space {name} is not here ({error}); reproduce it where its file is") from error
 

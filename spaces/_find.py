@@ -22,10 +22,10 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in FOLDER.glob("*.py") if not p.stem.startswith("_") and p.stem != "errors"))
 
 
-def find(reference: str) -> Space:
+def find(reference: str, dataset: str | None = None) -> Space:
     """The space called `reference`, or the one in the file of that path (it must end in .py).
 
-    Raises UnknownSpace (with the nearest name) or BrokenSpace (with file and line).
+    `dataset` is another than its own. Raises UnknownSpace (with the nearest name) or BrokenSpace (with file and line).
     """
     path = Path(reference).expanduser().resolve() if reference.endswith(".py") else FOLDER / f"{reference}.py"
     if not reference.endswith(".py") and reference not in names():
@@ -39,7 +39,7 @@ def find(reference: str) -> Space:
     space = getattr(_load(path), "SPACE", None)
     if not isinstance(space, Space):
         raise BrokenSpace(f"{path}:1: no SPACE = Space(...) in this file; see spaces/cnn_digits.py for a short one")
-    return replace(space, path=path)
+    return replace(space, path=path, dataset=dataset or space.dataset)
 
 
 def _load(path: Path) -> ModuleType:

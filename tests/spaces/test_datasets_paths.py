@@ -302,10 +302,10 @@ def test_a_class_that_one_part_lacks_is_named(tmp_path: Path) -> None:
     ("name", "message"),
     [
         ("path:", "names no path"),
-        ("path:/nowhere/at/all", "/nowhere/at/all is not there"),
-        ("path:/nowhere/at/all@32", "/nowhere/at/all is not there"),
-        ("path:/nowhere@0", "0 pixels a side; give 1 to 2048"),
-        ("path:/nowhere.npz", "/nowhere.npz is not there"),
+        ("path:/no/such/folder", "/no/such/folder is not there"),
+        ("path:/no/such/folder@32", "/no/such/folder is not there"),
+        ("path:/no/such@0", "0 pixels a side; give 1 to 2048"),
+        ("path:/no/such.npz", "/no/such.npz is not there"),
         ("path:/etc/hostname", "neither a folder nor an .npz"),
     ],
 )
