@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -69,12 +69,15 @@ def listing(root: Path) -> Listing:
     """
     tree = trees.grow(root)
     tops = [folder for folder in tree.folders if "/" not in folder]
-    sealed = next((part for part in SEALED if part in tops), None)
     # A class may be called `train`: parts have folders in them.
-    parted = sealed is not None and all(
-        part in tops and any(PurePosixPath(f).parent.name == part for f in tree.folders) for part in ("train", sealed)
-    )
-    if not parted:
+    parts = {part for part in ("train", *SEALED) if _classes_in(tree.folders, part)}
+    sealed = next((part for part in SEALED if part in parts), None)
+    if "train" in parts and sealed is None and set(tops) <= {"train", *SEALED}:
+        raise DatasetCorrupt(
+            f"{root} has classes in train/, but neither test/ nor val/ nor validation/ with folders of the same; give "
+            f"path:{root / 'train'}, and a fifth of each class is the sealed test part"
+        )
+    if "train" not in parts or sealed is None:
         names = tuple(tops)
         items = _items(root, tree.files, "", names)
         labels = np.array([label for _, label in items], np.uint8)
@@ -88,7 +91,6 @@ def listing(root: Path) -> Listing:
             test=tuple(items[i] for i in test),
             notes=(said, *_passed_over(tree.files, items)),
         )
-    assert sealed is not None
     names = _classes_in(tree.folders, "train")
     others = _classes_in(tree.folders, sealed)
     if names != others:

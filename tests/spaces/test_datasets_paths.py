@@ -101,6 +101,19 @@ def test_train_may_be_the_name_of_a_class(tmp_path: Path) -> None:
     assert describe(f"path:{root}").class_names == ("plane", "test", "train")
 
 
+@pytest.mark.parametrize("beside", ["a test part without labels", "nothing"])
+def test_train_alone_is_said_to_be_that(tmp_path: Path, beside: str) -> None:
+    root = tmp_path / "contest"
+    classes(root / "train", {"a": 5, "b": 5})
+    if beside != "nothing":
+        image(root / "test" / "1.png", 1)
+    with pytest.raises(errors.DatasetCorrupt, match=f"neither test/ nor val/ .*give path:{root}/train"):
+        describe(f"path:{root}")
+    assert describe(f"path:{root}/train").class_names == ("a", "b")
+    classes(root / "val", {"a": 2, "b": 2})
+    assert describe(f"path:{root}").test_size == 4, "what has labels is sealed"
+
+
 def test_a_size_is_what_all_images_are_resized_to(tmp_path: Path) -> None:
     root = classes(tmp_path / "wide", {"a": 5, "b": 5}, size=(12, 6))
     assert describe(f"path:{root}").input_shape == (6, 12, 3), "that of all"
