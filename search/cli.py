@@ -50,6 +50,7 @@ SEARCH = (
     click.option("--backend", help="tensorflow (default, or KERAS_BACKEND) or jax."),
     click.option("--precision", help="auto (default: half on a GPU), float32, mixed_bfloat16, mixed_float16."),
     click.option("--max-params", help="Refuse configurations with more parameters, before training."),
+    click.option("--dataset", help="Another dataset: its name, path:DIR, path:DIR@SIZE or path:FILE.npz."),
     click.option("--train-images", help="Train on a stratified subset of this many images, or all."),
     click.option("--validation-images", help="Validate on a stratified subset of this many images, or all."),
     click.option("--worker-trials", help="Replace a worker after this many trials (default 25)."),

@@ -32,14 +32,14 @@ def _packaged() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-def find(reference: str) -> Space:
+def find(reference: str, dataset: str | None = None) -> Space:
     """The space called `reference`, or the one in the file of that path (it must end in .py).
 
-    A name of ours goes before the same one of an installed package. Raises UnknownSpace (with the nearest name) or
-    BrokenSpace (with file and line).
+    `dataset` is another than its own. A name of ours goes before the same one of an installed package. Raises
+    UnknownSpace (with the nearest name) or BrokenSpace (with file and line).
     """
     if not reference.endswith(".py") and reference not in _own() and reference in (packaged := _packaged()):
-        return _of_package(packaged[reference])
+        return _of_package(packaged[reference], dataset)
     path = Path(reference).expanduser().resolve() if reference.endswith(".py") else FOLDER / f"{reference}.py"
     if not reference.endswith(".py") and reference not in names():
         near = difflib.get_close_matches(reference, names(), n=1, cutoff=0.5)
@@ -52,10 +52,10 @@ def find(reference: str) -> Space:
     space = getattr(_load(path), "SPACE", None)
     if not isinstance(space, Space):
         raise BrokenSpace(f"{path}:1: no SPACE = Space(...) in this file; see spaces/cnn_digits.py for a short one")
-    return replace(space, path=path)
+    return replace(space, path=path, dataset=dataset or space.dataset)
 
 
-def _of_package(point: EntryPoint) -> Space:
+def _of_package(point: EntryPoint, dataset: str | None) -> Space:
     where = f"entry point {point.name} = {point.value} of {point.dist.name if point.dist else 'a package'}"
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -67,7 +67,7 @@ def _of_package(point: EntryPoint) -> Space:
     file = getattr(sys.modules.get(point.module), "__file__", None)
     if not file:
         raise BrokenSpace(f"{where}: module {point.module} has no file; results could not say what they come from")
-    return replace(space, path=Path(file))
+    return replace(space, path=Path(file), dataset=dataset or space.dataset)
 
 
 def _load(path: Path) -> ModuleType:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 TRAINING, VALIDATION, RATE, GRID, INK, FAINT = "#2a6fbb", "#d1495b", "#3f8f5f", "#e4e7eb", "#1f2933", "#52606d"
 EDGE = "#c3cad3"
 RATE_NAMES = ("learning_rate", "lr")
-NOT_CURVES = ("seconds", "images_per_second", "epoch")
+NOT_CURVES = ("seconds", "images_per_second", "data_wait", "epoch")
 
 History = Sequence[Mapping[str, float]]
 

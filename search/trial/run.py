@@ -62,8 +62,8 @@ def _attempt(control: Control, meter: Meter) -> dict[str, Any]:
 
     spec = control.spec
     control.enter("loading")
-    space = find(spec.space)
-    data = describe(space.dataset)
+    space = find(spec.space, spec.dataset)
+    data = describe(space.dataset, Path(spec.data_folder))
     arrays = load(
         space.dataset,
         Path(spec.data_folder),

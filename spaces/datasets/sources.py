@@ -55,6 +55,7 @@ def download(url: str, target: Path, *, sha256: str | None, progress: bool = Fal
                     done += len(chunk)
                     advance(done)
     except urllib.error.HTTPError as error:
+        error.close()  # it is the response too
         raise DatasetUnavailable(f"HTTP {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         raise DatasetUnavailable(one_line(error.reason)) from error
