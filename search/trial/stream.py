@@ -42,6 +42,14 @@ def is_large(arrays: TrainingData, count: int) -> bool:
     return isinstance(arrays.x, np.memmap) and count * int(np.prod(arrays.x.shape[1:])) > LARGE
 
 
+def gathered(arrays: TrainingData, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels in memory; of a large set they are read, since looking at its map makes that resident too."""
+    if not len(index) or not is_large(arrays, len(arrays.y)):
+        return arrays.x[index], arrays.y[index]
+    images, labels = next(_read(arrays, index, len(index), None))
+    return images, labels
+
+
 @contextmanager
 def streamed(
     arrays: TrainingData, order: np.ndarray, size: int, class_weight: Mapping[int, float] | None = None

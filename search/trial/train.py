@@ -53,7 +53,7 @@ class Training:
         self.model.optimizer.build(self.model.trainable_variables)
         self._class_weight = class_weights(arrays.y[arrays.train], data.classes) if self.recipe.balanced else None
         held = len(arrays.validation)
-        self._validation = None if stream.is_large(arrays, held) else arrays.validation_arrays()
+        self._validation = None if stream.is_large(arrays, held) else stream.gathered(arrays, arrays.validation)
         self._validation_batch = _even_batch(held)
 
     def epoch(self, beat: Beat | None = None) -> dict[str, float]:
@@ -80,7 +80,7 @@ class Training:
                 fitted = self.model.fit(read.batches, steps_per_epoch=read.steps, **how).history
             waited["data_wait"] = read.waited / (time.perf_counter() - started)
         else:
-            x, y = self.data.x[order], self.data.y[order]
+            x, y = stream.gathered(self.data, order)
             fitted = self.model.fit(x, y, batch_size=size, class_weight=self._class_weight, **how).history
         trained = time.perf_counter() - started
         record = {name: _plain(values[-1]) for name, values in fitted.items()}

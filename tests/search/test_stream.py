@@ -113,6 +113,19 @@ def test_a_pass_that_is_broken_off_leaves_no_reader_behind(tmp_path: Path) -> No
     assert "read ahead" not in {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.parametrize("large", [10**9, 100])
+def test_what_is_held_in_memory_is_the_same_however_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    monkeypatch.setattr(stream, "LARGE", large)
+    arrays = mapped(tmp_path)
+    x, y = stream.gathered(arrays, arrays.validation)
+    assert type(x) is np.ndarray or large > 100
+    assert x[:, 3, 3, 2].tolist() == arrays.validation.tolist()
+    assert y.tolist() == [i % 3 for i in arrays.validation]
+    assert len(stream.gathered(arrays, arrays.validation[:0])[0]) == 0
+
+
 def test_only_what_is_large_and_on_disk_is_read_batch_by_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arrays = mapped(tmp_path)
     assert not stream.is_large(arrays, 50)
