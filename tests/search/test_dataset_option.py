@@ -143,6 +143,7 @@ def test_a_study_over_a_folder_of_images_trains_resumes_and_says_what_on(done: P
     assert [t["state"] for t in shown].count("COMPLETE") >= 1, shown
 
 
+@pytest.mark.long
 def test_a_model_of_a_folder_of_images_is_promoted_on_its_sealed_part(done: Path, folder: Path) -> None:
     promoted = search(done, "promote", "own", "--json")
     assert promoted.returncode == 0, promoted.stderr

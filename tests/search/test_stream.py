@@ -52,7 +52,7 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.long)])
 def test_training_batch_by_batch_equals_training_from_memory_to_the_bit(tmp_path: Path, backend: str) -> None:
     env = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", RUN, str(tmp_path)]
