@@ -187,7 +187,7 @@ def make(
         "--trials", request.trials, cut.trials if cut else (space.trials if space else 1), most=MOST_TRIALS
     )
     sized: Images = cut.images if cut else (space.images if space else (None, None))
-    if space is not None and dataset is not None:
+    if space is not None:  # another dataset, or one that is there in part, may have fewer
         sized = images_there(space, sized)
     train = _limit("--train-images", request.train_images, sized[0], read)
     validation = _limit("--validation-images", request.validation_images, sized[1], read)

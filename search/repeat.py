@@ -47,7 +47,7 @@ def repeat(wanted: Wanted, asked: Request, settings: Settings, *, offline: bool,
     chosen = repeats.sources(study, wanted.top, epochs=epochs, to_best=wanted.all_data)
     plan = resumed_plan(stored, replace(asked, space=stored["space"], study=wanted.study, trials=None))
     if wanted.full:
-        train, validation = images_there(space, space.images) if plan.dataset else space.images
+        train, validation = images_there(space, space.images)
         plan = replace(plan, train_limit=train, validation_limit=validation, full=True, cuts=())
     plan = replace(repeats.planned(plan, name, chosen, wanted.seeds), merged=wanted.all_data)
     if name in report.names(settings):
