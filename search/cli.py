@@ -41,7 +41,7 @@ SEARCH = (
     click.argument("space"),
     click.argument("narrow", nargs=-1, metavar="[KEY=VALUE | KEY=LOW..HIGH | KEY=A,B]..."),
     click.option("--trials", help="Trials in all, those already in the study included."),
-    click.option("--epochs", help="Most epochs a trial."),
+    click.option("--epochs", help="Most epochs a trial; a known setting keeps its own where they are fewer."),
     *SLOTS,
     click.option("--sampler", help="Who proposes: tpe (default), random, or qmc (evenly spread)."),
     click.option("--pruner", help="Who stops early: asha (default), median or none."),

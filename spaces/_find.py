@@ -52,6 +52,8 @@ def find(reference: str, dataset: str | None = None) -> Space:
     space = getattr(_load(path), "SPACE", None)
     if not isinstance(space, Space):
         raise BrokenSpace(f"{path}:1: no SPACE = Space(...) in this file; see spaces/cnn_digits.py for a short one")
+    if path.parent == FOLDER and space.name != path.stem:
+        raise BrokenSpace(f"{path}:1: the space is called {space.name!r}, its file {path.stem!r}; give both one name")
     return replace(space, path=path, dataset=dataset or space.dataset)
 
 
