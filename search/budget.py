@@ -13,6 +13,7 @@ from search.executors.devices import Slot
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}
 USED_UP = "the budget is used up"
+TIME_LIMIT = "time limit"
 SIZES = {"mb": 1, "m": 1, "gb": 1000, "g": 1000, "": 1}
 
 
@@ -94,7 +95,7 @@ class Clock:
     def reached(self, running: Sequence[tuple[float, dict[str, float]]]) -> str:
         """Why the study must stop; empty where it need not. `running` are (seconds, devices) of running attempts."""
         if self.deadline is not None and time.monotonic() > self.deadline:
-            return "time limit"
+            return TIME_LIMIT
         if self.budget is None:
             return ""
         now = sum(seconds * devices.get(self.budget.device, 0.0) for seconds, devices in running)

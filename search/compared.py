@@ -158,7 +158,11 @@ class _Reader:
     def _trial(self, study: Any, trial: Any) -> Compared:
         name, plan, attrs = study.study_name, study.user_attrs["plan"], trial.user_attrs
         folder = store.trial_folder(self.settings.study_folder(name), trial.number)
-        reference, run_id, space = f"{name}:{trial.number}", links.run_id(study, trial), _space(plan["space"])
+        reference, run_id, space = (
+            f"{name}:{trial.number}",
+            links.run_id(study, trial),
+            _space(plan["space"], plan.get("dataset")),
+        )
         data = _described(space)
         history: History = [event["metrics"] for event in store.epochs(folder)]
         if not history and trial.intermediate_values:
@@ -294,10 +298,10 @@ class _Reader:
 
 
 @cache
-def _space(reference: str) -> Space | None:
+def _space(reference: str, dataset: str | None = None) -> Space | None:
     """A space; None where its file is gone or broken."""
     try:
-        return find(reference)
+        return find(reference, dataset)
     except SpaceError:
         return None
 

@@ -12,6 +12,8 @@ from spaces._hp import narrow
 from spaces.datasets import DataSpec, describe
 from spaces.errors import DatasetError, SpaceError
 
+Images = tuple[int | None, int | None]  # to train on and to validate on; None is all
+
 
 def space_problems(space: Space, read: Reader) -> bool:
     """Whether the space itself is wrong; what its functions return is tried on its defaults and a few draws."""
@@ -86,6 +88,20 @@ def _in_space(space: Space, function: str, error: Exception) -> str:
     assert space.path is not None
     text = f"{space.path}:{line_of(error, space.path)}: {function}() failed: {type(error).__name__}: {error}"
     return text.splitlines()[0]
+
+
+def images_there(space: Space, images: Images) -> Images:
+    """As many images to train and to validate on as are asked for, where the dataset has them; else None, for all."""
+    try:
+        data = describe(space.dataset)
+    except DatasetError:  # said elsewhere
+        return images
+    train, validation = images
+    return _there(train, data, data.fitting_size), _there(validation, data, data.validation_size)
+
+
+def _there(count: int | None, data: DataSpec, there: int) -> int | None:
+    return None if count is None or count >= there else max(count, data.classes)
 
 
 def check_images(space: Space | None, train: int | None, validation: int | None, read: Reader) -> None:

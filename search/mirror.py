@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search import figures, links, store
 from search.engines import optuna as engine
 from search.links import RUN_ID
-from search.plan import DECLARED, Plan
+from search.plan import DATA, DECLARED, Plan
 from search.specs import DATA_SEED
 from search.trial.schedule import best_epoch
 from spaces import Space
@@ -32,7 +32,15 @@ STATUS = {
     TrialState.FAIL: "FAILED",
 }
 IDENTITY, REASON, MIRRORED = "id", "reason", "mirrored"
-UNLOGGED = ("cuts", "left_out", "narrowings", "repeats", DECLARED)  # of a plan: no parameter of its run
+UNLOGGED = (
+    "cuts",
+    "left_out",
+    "narrowings",
+    "repeats",
+    "dataset",
+    DECLARED,
+    DATA,
+)  # of a plan: no parameter of its run
 TEXTS = ("trial.json", "model_summary.txt", "error.txt")  # artifacts that are files of the trial's folder
 
 
@@ -80,6 +88,7 @@ class Mirror:
         plan = self.plan
         said = self.study.user_attrs["plan.first"]  # parameters are written once; a resumed plan may differ
         params = {k: _text(v) for k, v in said.items() if k not in UNLOGGED}
+        params |= {"dataset": self.data.name} if plan.dataset else {}
         params |= {f"space.{name}": text for name, text in plan.narrowings.items()}
         params |= {f"cut.{i}": cut for i, cut in enumerate(plan.cuts)}
         self.tracker.set_params(self.parent, params)
@@ -236,6 +245,7 @@ class Mirror:
             "search.study": self.plan.study,
             "search.space": self.space.name,
             "search.space.hash": _file_hash(self.space.path),
+            "search.dataset": self.data.name,
             "search.data.digest": self.data.digest,
             "mlflow.source.name": "python -m search",
             "mlflow.source.type": "LOCAL",

@@ -14,12 +14,12 @@ from typing import Any
 from search.budget import Budget, read_budget, read_size
 from search.errors import InputError
 from search.executors.devices import Gpu, Slot, cores, gpus, memory, share
-from search.fitting import check_images, check_narrowings, choose_baselines, space_problems
+from search.fitting import Images, check_images, check_narrowings, choose_baselines, images_there, space_problems
 from search.reader import Reader
 from search.settings import Settings, tracking_problem
 from search.settings import problems as settings_problems
 from spaces import Space, declared, find
-from spaces.datasets import describe
+from spaces.datasets import DataSpec, canonical, describe
 
 SAMPLER_NAMES = ("tpe", "random", "qmc")
 PRUNER_NAMES = ("asha", "median", "none")
@@ -54,11 +54,13 @@ IDENTITY = (
     "full",
     "repeats",
     "merged",
+    "dataset",
 )
 
 
-OLDER = {"repeats": [], "merged": False}  # what a study of an older program did not say
+OLDER = {"repeats": [], "merged": False, "dataset": None}  # what a study of an older program did not say
 DECLARED = "declared"  # in the plan a study began with: its hyperparameters then
+DATA = "data"  # and the digest of its data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,7 @@ class Request:
     """What was asked for, as text; None where nothing was said."""
 
     space: str
+    dataset: str | None = None
     narrow: tuple[str, ...] = ()
     trials: str | None = None
     epochs: str | None = None
@@ -132,6 +135,7 @@ class Plan:
     left_out: tuple[str, ...] = ()
     repeats: tuple[dict[str, Any], ...] = ()  # the configurations to train again, as search.repeats has them
     merged: bool = False  # trains on training and validation data together
+    dataset: str | None = None  # another than the space's own
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, stored with the study."""
@@ -166,6 +170,9 @@ def make(
     """
     read = Reader()
     space: Space | None = read.attempt(lambda: find(request.space))
+    dataset = _dataset(request, space, read)
+    if space is not None and dataset is not None:
+        space = replace(space, dataset=dataset)
     found = gpus()
     slots = _slots(request, found, read)
     on_gpu = any(slot.gpu is not None for slot in slots)
@@ -179,7 +186,9 @@ def make(
     trials = read.whole(
         "--trials", request.trials, cut.trials if cut else (space.trials if space else 1), most=MOST_TRIALS
     )
-    sized = cut.images if cut else (space.images if space else (None, None))
+    sized: Images = cut.images if cut else (space.images if space else (None, None))
+    if space is not None:  # another dataset, or one that is there in part, may have fewer
+        sized = images_there(space, sized)
     train = _limit("--train-images", request.train_images, sized[0], read)
     validation = _limit("--validation-images", request.validation_images, sized[1], read)
     plan_seed = read.whole("--seed", request.seed, 0, least=0)
@@ -204,7 +213,7 @@ def make(
     if request.baselines_only and request.trials is not None:
         read.problems.append(f"--baselines-only --trials {request.trials}: there are as many trials as baselines")
     if read.problems or space is None:
-        raise InputError(read.problems)
+        raise InputError(list(dict.fromkeys(read.problems)))
     baselines, left_out = choose_baselines(space, narrowings, epochs, max_params)
     if request.baselines_only:
         if not baselines:
@@ -239,9 +248,19 @@ def make(
         **limits,
         full=request.full,
         baselines=baselines,
-        cuts=_cuts(space, typed, {name for name, text in by_hand.items() if text is not None}) if cut else (),
+        cuts=_cuts(space, sized, typed, {name for name, text in by_hand.items() if text is not None}) if cut else (),
         left_out=left_out,
+        dataset=dataset,
     )
+
+
+def _dataset(request: Request, space: Space | None, read: Reader) -> str | None:
+    """The dataset asked for by the name it goes by everywhere; None where it is the space's own."""
+    if request.dataset is None:
+        return None
+    asked = request.dataset
+    found: str | None = read.attempt(lambda: canonical(asked))
+    return None if space is not None and found == space.dataset else found
 
 
 def _limits(
@@ -366,6 +385,16 @@ def check_space(study: str, space: Space, began_with: Mapping[str, str] | None) 
     )
 
 
+def check_data(study: str, space: Space, began_with: str | None) -> None:
+    """Raises InputError where a study's images are not those that it began with."""
+    now = describe(space.dataset).digest
+    if began_with is not None and now != began_with:  # a study of an older program did not say
+        raise InputError(
+            f"the images of {space.dataset} have changed since study {study!r} began (digest {began_with[:12]}, now "
+            f"{now[:12]}); put them back as they were, or start a new study (--study NAME)"
+        )
+
+
 def _show(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{k}={v}" for k, v in value.items()) or "nothing narrowed"
@@ -430,22 +459,27 @@ def _precision(asked: str, slots: Sequence[Slot], found: Sequence[Gpu]) -> str:
     return "mixed_bfloat16" if min(capabilities) >= 8 else "mixed_float16"
 
 
-def _cuts(space: Space, typed: Mapping[str, str], by_hand: set[str]) -> tuple[str, ...]:
+def _there(data: DataSpec) -> tuple[int, int]:
+    return data.fitting_size, data.validation_size
+
+
+def _cuts(space: Space, sized: Images, typed: Mapping[str, str], by_hand: set[str]) -> tuple[str, ...]:
     """What the missing GPU cut, one line each, without what was set by hand."""
     cut, data = space.cut, describe(space.dataset)
     assert cut is not None
-    train, validation = space.train_images or data.fitting_size, space.validation_images or data.validation_size
+    train, validation = (n or there for n, there in zip(images_there(space, space.images), _there(data), strict=True))
+    cut_train, cut_validation = (n or there for n, there in zip(sized, _there(data), strict=True))
     lines = {
-        "train_limit": f"training images {train:,} -> {cut.train:,}, stratified",
-        "validation_limit": f"validation images {validation:,} -> {cut.validation:,}, stratified",
+        "train_limit": f"training images {train:,} -> {cut_train:,}, stratified",
+        "validation_limit": f"validation images {validation:,} -> {cut_validation:,}, stratified",
         "epochs": f"epochs a trial {space.epochs} -> {cut.epochs}",
         "trials": f"trials {space.trials} -> {cut.trials}",
     }
     known = declared(space)
     narrowed = [f"{name} {known[name].describe()} -> {text}" for name, text in cut.narrow.items() if name not in typed]
     same = {
-        "train_limit": train == cut.train,
-        "validation_limit": validation == cut.validation,
+        "train_limit": train == cut_train,
+        "validation_limit": validation == cut_validation,
         "epochs": space.epochs == cut.epochs,
         "trials": space.trials == cut.trials,
     }

@@ -13,7 +13,8 @@ from search.engines.pruners import REDUCTION, rungs
 from search.plan import Plan, describe_plan
 from search.report import emit, print_table
 from search.settings import Settings
-from spaces import Defaults, Parameter, RandomDraws, Replay, Space, declared, find
+from search.specs import space_of
+from spaces import Defaults, Parameter, RandomDraws, Replay, Space, declared
 from spaces._hp import show as show_value
 from spaces.datasets import DataSpec, describe
 
@@ -145,7 +146,8 @@ def _measured_rate(plan: Plan, space: Space, data: DataSpec, settings: Settings)
         spec = store.read_json(attempt) or {}
         epochs = store.epochs(attempt.parent)
         device = [e for e in store.events(attempt.parent) if e["event"] == "attempt"]
-        if spec.get("space") == plan.space and epochs and device and device[0].get("slot") == plan.slots[0].device:
+        same = (spec.get("space"), spec.get("dataset")) == (plan.space, plan.dataset)
+        if same and epochs and device and device[0].get("slot") == plan.slots[0].device:
             speed = statistics.median(e["metrics"]["images_per_second"] for e in epochs)
             rates.append(3 * space.multiply_adds(spec["config"], data) * speed)
     return statistics.median(rates) if rates else None
@@ -159,7 +161,7 @@ def show(plan: Plan, settings: Settings, as_json: bool) -> None:
     """Print the plan."""
     from search.console import clock
 
-    space = find(plan.space)
+    space = space_of(plan)
     data = describe(space.dataset)
     parameters = declared(space, plan.narrowings)
     count, continuous = combinations(parameters)

@@ -19,7 +19,7 @@ from search import evaluation, gate, job, report, sealed, store, weights
 from search.candidate import Candidate
 from search.errors import OK, REFUSED, InputError
 from search.evaluation import Figures
-from search.plan import Plan, Request
+from search.plan import DATA, Plan, Request, check_data
 from search.plan import resume as resumed_plan
 from search.reproduce import RECIPE, RECIPE_TAG, REPORT_TAG
 from search.retrain import retrain
@@ -75,8 +75,9 @@ class Promotion:
         self.study: optuna.Study = report.load(asked.study, settings)
         stored = self.study.user_attrs["plan"]
         self.plan: Plan = resumed_plan(stored, Request(space=stored["space"], study=asked.study))
-        self.space: Space = space_of(self.plan.space, self.plan.merged)
+        self.space: Space = space_of(self.plan)
         self.data: DataSpec = describe(self.space.dataset)
+        check_data(asked.study, self.space, self.study.user_attrs.get("plan.first", {}).get(DATA))
         self.model = asked.model or self.space.name
         self.place = f"{EVALUATION}/{self.model}"  # a model may be a version under several names, each with its report
         self.rules = gate.Rules(least_gain=asked.least_gain)

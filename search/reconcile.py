@@ -70,7 +70,7 @@ def mend(name: str, settings: Settings, say: Callable[[str], None], *, files_gon
         study, fixed = _study(name, settings, known)
         with leased(study, say):
             plan = resumed_plan(study.user_attrs["plan"], Request(space="", study=name))
-            space = space_of(plan.space, plan.merged)
+            space = space_of(plan)
             tracker = Tracker(settings.tracking_uri, space.name, settings.artifacts)
             try:
                 mender = Mender(study, plan, space, folder, tracker, say, files_gone=files_gone)

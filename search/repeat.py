@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, replace
 
 from search import repeats, report
 from search.errors import InputError
+from search.fitting import images_there
 from search.plan import SPACE_IN_NAME, Request
 from search.plan import resume as resumed_plan
 from search.repeats import Repeated
 from search.settings import Settings
-from search.specs import space_of
+from search.specs import space_of, stored_space
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,12 @@ def repeat(wanted: Wanted, asked: Request, settings: Settings, *, offline: bool,
         raise InputError(f"--name {name}: use letters, digits, dots, dashes and underscores, at most 100")
     if stored.get("repeats"):
         raise InputError(f"study {wanted.study!r} is one of repeats; repeat {stored['repeats'][0]['study']!r} instead")
-    space = space_of(stored["space"], stored.get("merged", False))
+    space = stored_space(stored)
     epochs = wanted.epochs or (space.epochs if wanted.full else None)
     chosen = repeats.sources(study, wanted.top, epochs=epochs, to_best=wanted.all_data)
     plan = resumed_plan(stored, replace(asked, space=stored["space"], study=wanted.study, trials=None))
     if wanted.full:
-        train, validation = space.images
+        train, validation = images_there(space, space.images)
         plan = replace(plan, train_limit=train, validation_limit=validation, full=True, cuts=())
     plan = replace(repeats.planned(plan, name, chosen, wanted.seeds), merged=wanted.all_data)
     if name in report.names(settings):
@@ -61,7 +62,7 @@ def repeat(wanted: Wanted, asked: Request, settings: Settings, *, offline: bool,
             {
                 "study": name,
                 "of": wanted.study,
-                "metric": space_of(plan.space, plan.merged).metric,
+                "metric": space_of(plan).metric,
                 "repeats": told,
                 "counts": ended.counts,
                 "exit_code": ended.exit_code,

@@ -13,7 +13,7 @@ from rich.table import Table
 
 import spaces as catalogue
 from search import store
-from search.budget import USED_UP
+from search.budget import TIME_LIMIT, USED_UP
 from search.errors import InputError
 from search.settings import Settings, masked, problems
 from spaces import find
@@ -383,7 +383,7 @@ def outcome(ended: Outcome, settings: Settings, as_json: bool) -> int:
     print()
     if ended.reason.startswith(USED_UP):
         print(f"go on:    python -m search resume {ended.study} --budget MORE")
-    elif ended.reason == "interrupted" or "paused" in ended.counts:
+    elif ended.reason in ("interrupted", TIME_LIMIT) or "paused" in ended.counts or ended.exit_code:
         print(f"go on:    python -m search resume {ended.study}")
     print(f"browse:   python -m search ui --study {ended.study}")
     if leading:

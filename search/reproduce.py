@@ -26,7 +26,7 @@ from tracking.integrity import EVALUATION, file_digest
 
 RECIPE, RECIPE_TAG = "spec.json", "search.recipe.sha256"
 REPORT_TAG = "search.report"  # a path among the model's files; the recipe lies beside it
-NOT_COMPARED = ("seconds", "images_per_second")  # and system/*: the machine's, not the training's
+NOT_COMPARED = ("seconds", "images_per_second", "data_wait")  # and system/*: the machine's, not the training's
 TOLERANCE = 0.02  # in every metric and probability, where bit for bit cannot be asked: another processor, or a GPU
 DECIDING = ("python", "keras", "tensorflow", "jax", "numpy")  # packages whose version may change a result
 
@@ -68,6 +68,8 @@ def reproduce(reference: str, settings: Settings, *, tolerance: float | None, as
     exact = tolerance is None and not warnings and "gpu" not in recipe["device"]
     limit = 0.0 if exact else TOLERANCE if tolerance is None else tolerance
     data_folder = prepare(space.dataset, cache=settings.cache, data=settings.data, progress=False, say=say)
+    if space.fetch is not None:
+        space.fetch({name: (value,) for name, value in spec.config.items()}, say)
     original = registry.fetch(settings.tracking_uri, version, settings.models)
     say(
         f"training again: trial {spec.number} of {spec.study}, at most {spec.epochs} epochs on {recipe['backend']}, "
@@ -114,7 +116,7 @@ def _recipe(settings: Settings, version: registry.Version) -> dict[str, Any]:
 def _space(recipe: Mapping[str, Any]) -> Space:
     name = recipe["space"]["name"]
     try:
-        return find(name)
+        return find(name, recipe["spec"].get("dataset"))
     except SpaceError as error:
         raise InputError(f"space {name} is not here ({error}); reproduce it where its file is") from error
 

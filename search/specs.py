@@ -32,6 +32,7 @@ def trial_spec(
         number=number,
         attempt=attempt,
         space=plan.space,
+        dataset=plan.dataset,
         config=attributes["config"],
         config_hash=attributes["config.hash"],
         data_folder=str(data_folder),
@@ -52,8 +53,17 @@ def trial_spec(
     )
 
 
-def space_of(name: str, merged: bool) -> Space:
-    """The space of a plan, with the objective that its trials really have. Raises SpaceError."""
-    found = find(name)
+def space_of(plan: Plan) -> Space:
+    """The space of a plan, over the dataset and with the objective that its trials really have. Raises SpaceError."""
+    return _space(plan.space, plan.dataset, plan.merged)
+
+
+def stored_space(plan: Mapping[str, Any]) -> Space:
+    """The same of a plan as it is stored with its study. Raises SpaceError."""
+    return _space(plan["space"], plan.get("dataset"), plan.get("merged", False))
+
+
+def _space(name: str, dataset: str | None, merged: bool) -> Space:
+    found = find(name, dataset)
     # Without validation images there are no validation metrics.
     return replace(found, metric=found.metric.removeprefix("val_")) if merged else found

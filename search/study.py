@@ -26,14 +26,14 @@ from search.executors.local import Died, LocalExecutor
 from search.interrupt import Interrupt, heeded
 from search.lease import Lease, leased, owned
 from search.mirror import IDENTITY, MIRRORED, REASON, Mirror
-from search.plan import DECLARED, Plan, check_identity, check_space, describe_plan, said_space
+from search.plan import DATA, DECLARED, Plan, check_data, check_identity, check_space, describe_plan, said_space
 from search.settings import Settings
 from search.specs import space_of, trial_spec
 from search.trial.faults import MACHINE
 from search.trial.schedule import best_epoch
 from search.trial.spec import TrialSpec
 from search.weights import Shelf
-from spaces import Space
+from spaces import Space, declared
 from spaces.datasets import DataSpec, describe, prepare
 from tracking.provenance import collect
 from tracking.runs import Run, Tracker
@@ -89,7 +89,7 @@ def run(plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = 
     `offline` takes an MLflow that is away for granted. Raises SearchError, SpaceError or TrackingError with one line
     for people.
     """
-    space = space_of(plan.space, plan.merged)
+    space = space_of(plan)
     progress = Progress(
         plan.study,
         space.columns,
@@ -101,6 +101,8 @@ def run(plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = 
     screen = Screen(progress, quiet=quiet)
     for line in describe_plan(plan):
         screen.say(line)
+    if space.fetch is not None:
+        space.fetch({name: p.choices for name, p in declared(space, plan.narrowings).items()}, screen.say)
     data_folder = prepare(
         space.dataset, cache=settings.cache, data=settings.data, progress=screen.console.is_terminal, say=screen.say
     )
@@ -155,9 +157,10 @@ def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
     now = json.loads(json.dumps((stored or {}) | plan.to_json()))
     first = attrs.get("plan.first") or stored
     if first is None:
-        first = now | {DECLARED: said_space(space)}
+        first = now | {DECLARED: said_space(space), DATA: describe(space.dataset).digest}
     else:
         check_space(plan.study, space, first.get(DECLARED))
+        check_data(plan.study, space, first.get(DATA))
     said = {IDENTITY: attrs.get(IDENTITY) or uuid.uuid4().hex, "plan": now, "plan.first": first}
     store.write_json(folder / "study.json", {"study": plan.study, "direction": space.direction, "attributes": said})
     for name, value in said.items():

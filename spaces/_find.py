@@ -1,4 +1,4 @@
-"""Finds a space by the name of its file, or by the path of a file of the user's own."""
+"""Finds a space by the name of its file, by the path of a user's own file, or by the entry point of a package."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import importlib.util
 import sys
 import traceback
 from dataclasses import replace
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
@@ -15,18 +16,30 @@ from spaces._space import Space
 from spaces.errors import BrokenSpace, UnknownSpace
 
 FOLDER = Path(__file__).parent
+GROUP = "keras_search.spaces"  # of entry points, each naming a Space: `pets = "pets.search:SPACE"`
 
 
 def names() -> tuple[str, ...]:
-    """The names of the spaces that come with the project, sorted."""
-    return tuple(sorted(p.stem for p in FOLDER.glob("*.py") if not p.stem.startswith("_") and p.stem != "errors"))
+    """The names of the spaces that come with the project and with installed packages, sorted."""
+    return tuple(sorted({*_own(), *_packaged()}))
 
 
-def find(reference: str) -> Space:
+def _own() -> tuple[str, ...]:
+    return tuple(p.stem for p in FOLDER.glob("*.py") if not p.stem.startswith("_") and p.stem != "errors")
+
+
+def _packaged() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def find(reference: str, dataset: str | None = None) -> Space:
     """The space called `reference`, or the one in the file of that path (it must end in .py).
 
-    Raises UnknownSpace (with the nearest name) or BrokenSpace (with file and line).
+    `dataset` is another than its own. A name of ours goes before the same one of an installed package. Raises
+    UnknownSpace (with the nearest name) or BrokenSpace (with file and line).
     """
+    if not reference.endswith(".py") and reference not in _own() and reference in (packaged := _packaged()):
+        return _of_package(packaged[reference], dataset)
     path = Path(reference).expanduser().resolve() if reference.endswith(".py") else FOLDER / f"{reference}.py"
     if not reference.endswith(".py") and reference not in names():
         near = difflib.get_close_matches(reference, names(), n=1, cutoff=0.5)
@@ -39,7 +52,24 @@ def find(reference: str) -> Space:
     space = getattr(_load(path), "SPACE", None)
     if not isinstance(space, Space):
         raise BrokenSpace(f"{path}:1: no SPACE = Space(...) in this file; see spaces/cnn_digits.py for a short one")
-    return replace(space, path=path)
+    if path.parent == FOLDER and space.name != path.stem:
+        raise BrokenSpace(f"{path}:1: the space is called {space.name!r}, its file {path.stem!r}; give both one name")
+    return replace(space, path=path, dataset=dataset or space.dataset)
+
+
+def _of_package(point: EntryPoint, dataset: str | None) -> Space:
+    where = f"entry point {point.name} = {point.value} of {point.dist.name if point.dist else 'a package'}"
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            space = point.load()
+    except (Exception, SystemExit) as error:
+        raise BrokenSpace(f"{where}: {type(error).__name__}: {error}".splitlines()[0]) from error
+    if not isinstance(space, Space):
+        raise BrokenSpace(f"{where}: it names no Space, but {type(space).__name__}")
+    file = getattr(sys.modules.get(point.module), "__file__", None)
+    if not file:
+        raise BrokenSpace(f"{where}: module {point.module} has no file; results could not say what they come from")
+    return replace(space, path=Path(file), dataset=dataset or space.dataset)
 
 
 def _load(path: Path) -> ModuleType:

@@ -47,6 +47,7 @@ class Recipe:
     `weight_decay` is decoupled (subtracted from the weights times the learning rate, never from
     biases or normalisation). `milestones` are shares of the epochs, at each of which schedule `step`
     divides the learning rate by ten. `patience` is in epochs of no better val_loss; None never stops early.
+    `train_size` is how many images, stratified, a trial trains on at most; None takes all that its study has.
     `balanced` weighs each image by how rare its class is among those trained on (scikit-learn's "balanced").
     """
 
@@ -61,6 +62,7 @@ class Recipe:
     augmentation: str = "none"
     patience: int | None = 10
     balanced: bool = False
+    train_size: int | None = None
 
 
 def sample_recipe(

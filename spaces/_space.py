@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -58,8 +58,11 @@ class Space:
     `params(config, data)` and `multiply_adds(config, data)` are formulas: weights in all, and
     multiply-adds for one image forward. `activations(config, data)`, where a space has it, is the sum of the
     sizes of all layers' outputs for one image: what a trial needs of memory is told from it beforehand, and less
-    well from the multiply-adds without it. `train_images` and `validation_images` are how many a study takes unless
+    well from the multiply-adds without it. `metric` is `val_accuracy`, `val_loss`, or `val_top_5_accuracy` with any
+    number for 5. `train_images` and `validation_images` are how many a study takes unless
     it is told otherwise, None for all. `columns` are the hyperparameters a table shows first.
+    `fetch(values, say)` makes sure, before any trial starts, of what trials need beside data, as of pretrained
+    weights; `values` has by hyperparameter those that a trial may take.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Space:
     baselines: tuple[Baseline, ...] = ()
     cut: Cut | None = None
     columns: tuple[str, ...] = ()
+    fetch: Callable[[Mapping[str, Sequence[Any]], Callable[[str], None]], None] | None = None
     path: Path | None = None
 
     @property

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 TRAINING, VALIDATION, RATE, GRID, INK, FAINT = "#2a6fbb", "#d1495b", "#3f8f5f", "#e4e7eb", "#1f2933", "#52606d"
 EDGE = "#c3cad3"
 RATE_NAMES = ("learning_rate", "lr")
-NOT_CURVES = ("seconds", "images_per_second", "epoch")
+NOT_CURVES = ("seconds", "images_per_second", "data_wait", "epoch")
 
 History = Sequence[Mapping[str, float]]
 
@@ -23,7 +23,8 @@ def learning_curves(history: History, title: str) -> bytes:
     """A PNG of what each epoch brought: loss, the other metrics that have a validation twin, the learning rate.
 
     `history` holds one mapping of metrics an epoch, in order; epochs are counted from 1 in the picture. The best epoch
-    is that of the highest validation accuracy, else of the lowest validation loss. Safe in any thread.
+    is that of the highest validation accuracy (among the likeliest five, where that is measured), else of the lowest
+    validation loss. Safe in any thread.
     """
     # Not pyplot: its figures belong to the process, and live until somebody closes them.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -57,7 +58,9 @@ def _panels(history: History) -> list[str]:
 
 def _best(history: History) -> int | None:
     """Index of the best epoch, None without validation values."""
-    for name, sign in (("val_accuracy", 1.0), ("val_loss", -1.0)):
+    # A share among the likeliest is only measured where it is the objective.
+    top = sorted({key for epoch in history for key in epoch if key.startswith("val_top_")})
+    for name, sign in (*((key, 1.0) for key in top), ("val_accuracy", 1.0), ("val_loss", -1.0)):
         values = sign * _values(history, name)
         if np.isfinite(values).any():
             return int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracking import quiet
 from tracking.artifacts import Artifacts
 from tracking.batch import Batch
 from tracking.client import Connection, or_none
@@ -56,7 +57,9 @@ class Tracker:
     def __init__(self, uri: str, experiment: str, artifact_root: Path | None = None, *, offline: bool = False) -> None:
         self.uri = uri
         self.connection = Connection(uri, experiment, artifact_root)
-        if not offline:
+        if offline:
+            _load()
+        else:
             self._open()
         self._artifacts = Artifacts(self.connection)
         self._runs: dict[str, Run] = {}
@@ -345,6 +348,12 @@ class Tracker:
             tags=[RunTag(key, text) for key, text in batch.tags.items()],
             synchronous=True,  # whatever MLFLOW_ENABLE_ASYNC_LOGGING says: only then does a failure come back to us
         )
+
+
+def _load() -> None:
+    """Import MLflow here and now: first in two threads at once, each would find the other's half of it."""
+    quiet.prepare()
+    import mlflow.entities  # noqa: F401
 
 
 def _defaults() -> dict[str, Any]:

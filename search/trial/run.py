@@ -62,13 +62,13 @@ def _attempt(control: Control, meter: Meter) -> dict[str, Any]:
 
     spec = control.spec
     control.enter("loading")
-    space = find(spec.space)
-    data = describe(space.dataset)
+    space = find(spec.space, spec.dataset)
+    data = describe(space.dataset, Path(spec.data_folder))
     arrays = load(
         space.dataset,
         Path(spec.data_folder),
         seed=spec.data_seed,
-        train_limit=spec.train_limit,
+        train_limit=_least(spec.train_limit, space.recipe(spec.config).train_size, data),
         validation_limit=spec.validation_limit,
     )
     if spec.merged:
@@ -102,6 +102,12 @@ def _attempt(control: Control, meter: Meter) -> dict[str, Any]:
         control.enter("packaging")
         done["model"] = _package(training, control, data, np.asarray(arrays.x[_shown(arrays)]))
     return {"event": "done", **done}
+
+
+def _least(limit: int | None, own: int | None, data: DataSpec) -> int | None:
+    """How many images to train on: the study's limit or the configuration's own, whichever is less; None for all."""
+    fewer = min(limit or data.fitting_size, own or data.fitting_size)
+    return None if fewer >= data.fitting_size else fewer
 
 
 def _shown(arrays: TrainingData) -> Any:

@@ -17,7 +17,8 @@ class TrialSpec:
     checkpoints and the finished model stand; `recorded` is how many of its epochs the coordinator has on disk. `seed`
     fixes weights, sample order, dropout and augmentation. `rungs` are epochs trained at which a checkpoint is always
     written. `pruned_at` says that it was pruned after so many epochs, and was killed before that was told. `merged`
-    trains on training and validation data together, so that there is nothing to validate on.
+    trains on training and validation data together, so that there is nothing to validate on. `dataset` is another than
+    the space's own.
     """
 
     study: str
@@ -42,6 +43,7 @@ class TrialSpec:
     rungs: tuple[int, ...] = ()
     pruned_at: int | None = None
     merged: bool = False
+    dataset: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from search.trial import augment
+from search.trial import augment, stream
 from search.trial.checkpoints import Snapshot, Unusable
 from search.trial.schedule import best_epoch, learning_rate
 from search.trial.spec import TrialSpec
@@ -46,17 +47,19 @@ class Training:
         self.model.compile(
             optimizer=optimizer(self.recipe),
             loss="sparse_categorical_crossentropy",
-            metrics=["accuracy"],
+            metrics=["accuracy", *_asked_for(spec.metric)],
             jit_compile=_jit(),
         )
         self.model.optimizer.build(self.model.trainable_variables)
         self._class_weight = class_weights(arrays.y[arrays.train], data.classes) if self.recipe.balanced else None
-        self._validation = arrays.validation_arrays()
-        self._validation_batch = _even_batch(len(self._validation[1]))
+        held = len(arrays.validation)
+        self._validation = None if stream.is_large(arrays, held) else stream.gathered(arrays, arrays.validation)
+        self._validation_batch = _even_batch(held)
 
     def epoch(self, beat: Beat | None = None) -> dict[str, float]:
         """Train and validate the next epoch; the record has Keras' names, seconds and images_per_second.
 
+        A large set is read batch by batch; `data_wait` is then the share of its training that waited for it.
         `beat` is called as each batch begins and may raise to break the epoch off; this object is then of no more use.
         Raises NotANumber where the loss is not finite.
         """
@@ -65,15 +68,20 @@ class Training:
         rate = learning_rate(self.recipe, number, self.spec.epochs, self.spec.milestones, self.history)
         self.model.optimizer.learning_rate = rate
         order = epoch_order(self.spec.seed, number, self.data.train, self.recipe.batch_size)
-        fitted = self.model.fit(
-            self.data.x[order],
-            self.data.y[order],
-            batch_size=min(self.recipe.batch_size, len(order)),
-            shuffle=False,
-            verbose=0,
-            class_weight=self._class_weight,
-            callbacks=[keras.callbacks.TerminateOnNaN(), *pulse],
-        ).history
+        waited: dict[str, float] = {}
+        how: dict[str, Any] = {
+            "shuffle": False,
+            "verbose": 0,
+            "callbacks": [keras.callbacks.TerminateOnNaN(), *pulse],
+        }
+        size = min(self.recipe.batch_size, len(order))
+        if stream.is_large(self.data, len(order)):
+            with stream.streamed(self.data, order, size, self._class_weight) as read:
+                fitted = self.model.fit(read.batches, steps_per_epoch=read.steps, **how).history
+            waited["data_wait"] = read.waited / (time.perf_counter() - started)
+        else:
+            x, y = stream.gathered(self.data, order)
+            fitted = self.model.fit(x, y, batch_size=size, class_weight=self._class_weight, **how).history
         trained = time.perf_counter() - started
         record = {name: _plain(values[-1]) for name, values in fitted.items()}
         if not math.isfinite(record.get("loss", math.nan)):
@@ -83,6 +91,7 @@ class Training:
             "learning_rate": rate,
             "seconds": time.perf_counter() - started,
             "images_per_second": len(order) / trained,
+            **waited,
         }
         self.history.append(record)
         if best_epoch(self.history, self.spec.metric, self.spec.direction) == number:
@@ -91,11 +100,14 @@ class Training:
 
     def _validated(self, pulse: list[Any]) -> dict[str, float]:
         """What validation says; nothing where all images are trained on."""
-        if not len(self._validation[1]):
+        if not len(self.data.validation):
             return {}
-        measured = self.model.evaluate(
-            *self._validation, batch_size=self._validation_batch, verbose=0, return_dict=True, callbacks=pulse
-        )
+        how: dict[str, Any] = {"verbose": 0, "return_dict": True, "callbacks": pulse}
+        if self._validation is None:
+            with stream.streamed(self.data, self.data.validation, self._validation_batch) as read:
+                measured = self.model.evaluate(read.batches, steps=read.steps, **how)
+        else:
+            measured = self.model.evaluate(*self._validation, batch_size=self._validation_batch, **how)
         return {f"val_{name}": _plain(value) for name, value in measured.items()}
 
     def best_network(self) -> Any:
@@ -170,6 +182,18 @@ def _check_fit(what: str, stored: Sequence[np.ndarray], wanted: list[tuple[tuple
 
 def _epochs(count: int) -> str:
     return "1 epoch" if count == 1 else f"{count} epochs"
+
+
+TOP = re.compile(r"(?:val_)?top_(\d+)_accuracy")
+
+
+def _asked_for(objective: str) -> list[Any]:
+    """The metric behind an objective like `val_top_5_accuracy`; none where it is loss or accuracy, which are there."""
+    found = TOP.fullmatch(objective)
+    if found is None:
+        return []
+    name = objective.removeprefix("val_")
+    return [keras.metrics.SparseTopKCategoricalAccuracy(k=int(found[1]), name=name)]
 
 
 def class_weights(labels: np.ndarray, classes: int) -> dict[int, float]:

@@ -4,9 +4,11 @@
     data = load("cifar10", folder, seed=0)                                    # in each worker, memory-mapped
     x, y = data.train_arrays()
 
-A dataset is one module here (`cifar10.py`, `digits.py`) with a line in `_catalogue.py`.
+A dataset is one module here (`cifar10.py`, `digits.py`) with a line in `_catalogue.py`, or the images of a user's own:
+`path:DIR` with a folder for each class, `path:DIR@SIZE`, `path:FILE.npz`.
 """
 
+from spaces.datasets._catalogue import canonical as canonical
 from spaces.datasets._catalogue import describe as describe
 from spaces.datasets._catalogue import names as names
 from spaces.datasets._open import TrainingData as TrainingData
@@ -17,4 +19,15 @@ from spaces.datasets._prepare import prepare as prepare
 from spaces.datasets._prepare import verify as verify
 from spaces.datasets._spec import DataSpec as DataSpec
 
-__all__ = ["DataSpec", "TrainingData", "describe", "load", "merged", "names", "open_test", "prepare", "verify"]
+__all__ = [
+    "DataSpec",
+    "TrainingData",
+    "canonical",
+    "describe",
+    "load",
+    "merged",
+    "names",
+    "open_test",
+    "prepare",
+    "verify",
+]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from spaces.datasets import splits
-from spaces.datasets._catalogue import find
+from spaces.datasets._catalogue import as_prepared
 from spaces.datasets._spec import Array, Dataset, Index
 from spaces.datasets.cache import check_file, sync_folder
 from spaces.errors import DatasetCorrupt, DatasetError, DatasetUnavailable, TestSplitSealed
@@ -62,7 +62,7 @@ def load(
     part (see `splits.split`). Raises UnknownDataset, DatasetUnavailable, DatasetCorrupt, and DatasetError
     for a limit that cannot be met.
     """
-    dataset = find(name)
+    dataset = as_prepared(name, folder)
     x, y = _mapped(dataset, folder, "x_train"), _mapped(dataset, folder, "y_train")
     train, validation = splits.split(
         np.asarray(y),
@@ -71,6 +71,7 @@ def load(
         seed=seed,
         train_limit=train_limit,
         validation_limit=validation_limit,
+        least=1,
     )
     digest = hashlib.sha256(dataset.spec.digest.encode())
     for index in (train, validation):
@@ -92,7 +93,7 @@ def open_test(name: str, folder: Path, *, purpose: str, log: Path) -> tuple[Arra
     arrays are compared with their SHA-256. Raises TestSplitSealed inside a search (SEARCH_SEALED=1),
     DatasetError if the log cannot be written, and otherwise as `load` does.
     """
-    dataset = find(name)
+    dataset = as_prepared(name, folder)
     if os.environ.get(SEALED) == "1":
         raise TestSplitSealed(f"the test split of {name} is sealed during a search ({SEALED}=1); promotion opens it")
     entry = {

@@ -6,12 +6,12 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spaces.datasets import cache as shelf
-from spaces.datasets._catalogue import find
-from spaces.datasets._spec import ARRAYS, Arrays, Dataset, Given
+from spaces.datasets._catalogue import as_prepared, find
+from spaces.datasets._spec import ARRAYS, Arrays, Dataset, DataSpec, Given, Say, spec_of
 from spaces.errors import DatasetCorrupt, DatasetError, DatasetUnavailable
 
 
@@ -27,17 +27,17 @@ def prepare(
 
     It is looked for in `data` (SEARCH_DATA; arrays ready to use are used in place, other forms are read into
     the cache), in `cache`, and then at the dataset's sources, one after the other. Every array was compared
-    with its SHA-256 when it was stored, and is again when its file's size or time of change is another.
-    Processes that prepare the same dataset wait for one another. `progress` draws bars on stderr; `say` is
-    told, line by line, what takes time.
+    with its SHA-256 when it was stored (which is noted then, where nobody knows it), and is again when its
+    file's size or time of change is another. Processes that prepare the same dataset wait for one another.
+    `progress` draws bars on stderr; `say` is told, line by line, what takes time.
 
     Raises UnknownDataset; DatasetCorrupt for a file in `data` that is damaged, incomplete or another
     dataset's, and if something wrong came and nothing better; DatasetUnavailable if nothing did.
     """
-    dataset = find(name)
+    dataset = find(name, data)
     tell = say or _silence
     cache = cache.absolute()
-    home = cache / name
+    home = cache / dataset.shelf
     given = None
     if data is not None:
         data = data.absolute()
@@ -46,18 +46,20 @@ def prepare(
         ready = _ready(dataset, cache, data)
         if ready is not None:
             return ready
-        given = dataset.given(data)
+        given = dataset.given(data) if dataset.make is None else None
     if _trouble(dataset, home, given) is None:
         return home
     with _writing(cache):
         cache.mkdir(parents=True, exist_ok=True)
-        with shelf.locked(cache, name, lambda: tell(f"{name}: waiting for another process that prepares it")):
+        with shelf.locked(cache, dataset.shelf, lambda: tell(f"{name}: waiting for another process that prepares it")):
             trouble = _trouble(dataset, home, given)
             if trouble is None:
                 return home
-            with shelf.workshop(cache, name) as work:
+            with shelf.workshop(cache, dataset.shelf) as work:
                 job = _Job(dataset=dataset, home=home, work=work, tell=tell)
-                if given is not None:
+                if dataset.make is not None:
+                    _make(job, dataset.make, trouble, progress)
+                elif given is not None:
                     _read_given(job, given)
                 else:
                     _fetch(job, trouble, data, progress)
@@ -69,8 +71,9 @@ def verify(name: str, folder: Path) -> None:
 
     Raises UnknownDataset, DatasetCorrupt naming the array, or DatasetUnavailable if one is missing.
     """
+    dataset = as_prepared(name, folder)
     for array in ARRAYS:
-        shelf.check_file(find(name), folder, array)
+        shelf.check_file(dataset, folder, array)
 
 
 def _ready(dataset: Dataset, cache: Path, data: Path) -> Path | None:
@@ -98,6 +101,8 @@ def _trouble(dataset: Dataset, home: Path, given: Given | None) -> DatasetError 
         return error
     if given is not None and seal.given != _stamps(given):
         return DatasetUnavailable(f"{given.path} is new")
+    if seal.spec is not None and (stored := spec_of(seal.spec)) != dataset.spec:
+        dataset.learned(stored)
     return None
 
 
@@ -125,6 +130,23 @@ class _Job:
         self.say(f"stored in {self.home} ({self.dataset.nbytes / 1e6:.1f} MB)")
 
 
+def _make(
+    job: _Job,
+    make: Callable[[Path, Say, bool], tuple[DataSpec, Arrays]],
+    trouble: DatasetError,
+    progress: bool,
+) -> None:
+    """Store what is made from files of this machine."""
+    if isinstance(trouble, DatasetCorrupt):
+        job.say(f"{trouble}; making it again")
+    _make_sure_of_room(job.work, job.dataset.nbytes)
+    spec, arrays = make(job.work, job.say, progress)
+    made = replace(job, dataset=replace(job.dataset, spec=spec))
+    shelf.check_arrays(made.dataset, arrays, spec.name)
+    made.keep(arrays, spec.name)
+    job.dataset.learned(spec)
+
+
 def _read_given(job: _Job, given: Given) -> None:
     job.say(f"reading {given.path}")
     try:
@@ -133,12 +155,14 @@ def _read_given(job: _Job, given: Given) -> None:
     except DatasetError as error:
         raise type(error)(f"in SEARCH_DATA, {error}; replace or remove it") from error
     try:
-        shelf.check_folder(job.dataset, job.home, job.home / shelf.SEAL)
+        seal = shelf.check_folder(job.dataset, job.home, job.home / shelf.SEAL)
     except DatasetError:
-        job.keep(arrays, str(given.path), given.files)
-    else:  # the cache has these very arrays, from elsewhere
-        seal = shelf.make_seal(job.dataset, job.home, source=str(given.path), given=given.files)
-        shelf.write_seal(seal, job.home / shelf.SEAL)
+        return job.keep(arrays, str(given.path), given.files)
+    if job.dataset.sha256 is None and seal.sha256 != shelf.digests(arrays):
+        return job.keep(arrays, str(given.path), given.files)
+    # The cache has these very arrays, from elsewhere.
+    fresh = shelf.make_seal(job.dataset, job.home, source=str(given.path), given=given.files)
+    shelf.write_seal(replace(fresh, sha256=seal.sha256, spec=seal.spec), job.home / shelf.SEAL)
 
 
 def _fetch(job: _Job, trouble: DatasetError, data: Path | None, progress: bool) -> None:

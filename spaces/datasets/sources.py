@@ -32,10 +32,10 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
-def keras_cache() -> Path:
-    """The folder of data sets that `keras.utils.get_file` uses."""
+def keras_cache(kind: str = "datasets") -> Path:
+    """The folder of `datasets` or of `models` that `keras.utils.get_file` uses."""
     user = Path.home() if os.access(Path.home(), os.W_OK) else Path("/tmp")
-    return Path(os.environ.get("KERAS_HOME") or user / ".keras").expanduser() / "datasets"
+    return Path(os.environ.get("KERAS_HOME") or user / ".keras").expanduser() / kind
 
 
 def download(url: str, target: Path, *, sha256: str | None, progress: bool = False) -> None:
@@ -55,6 +55,7 @@ def download(url: str, target: Path, *, sha256: str | None, progress: bool = Fal
                     done += len(chunk)
                     advance(done)
     except urllib.error.HTTPError as error:
+        error.close()  # it is the response too
         raise DatasetUnavailable(f"HTTP {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         raise DatasetUnavailable(one_line(error.reason)) from error

@@ -40,12 +40,16 @@ class Dense:
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """A whole network: convolutions, flatten, dense layers, softmax over the classes."""
+    """A whole network: convolutions, flatten, dense layers, softmax over the classes.
+
+    `side` is that to which images are resized first, in pixels; None takes them as they are.
+    """
 
     convolutions: Sequence[Convolution]
     dense: Sequence[Dense] = ()
     activation: str = "relu"
     scaling: str = "unit"
+    side: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,12 @@ class _Place:
     out: int
 
 
+def _side(stack: Stack, data: DataSpec) -> int:
+    return stack.side or data.input_shape[0]
+
+
 def _places(stack: Stack, data: DataSpec) -> list[_Place]:
-    side, channels, found = data.input_shape[0], data.input_shape[2], []
+    side, channels, found = _side(stack, data), data.input_shape[2], []
     for layer in stack.convolutions:
         convolved = -(-side // layer.stride) if layer.same else (side - layer.kernel) // layer.stride + 1
         out = convolved // 2 if layer.pool else convolved
@@ -71,13 +79,13 @@ def _places(stack: Stack, data: DataSpec) -> list[_Place]:
 
 def least_side(stack: Stack, data: DataSpec) -> int:
     """The smallest side in pixels that any layer puts out; 0 or less where the network does not fit its images."""
-    return min((min(p.side, p.out) for p in _places(stack, data)), default=data.input_shape[0])
+    return min((min(p.side, p.out) for p in _places(stack, data)), default=_side(stack, data))
 
 
 def _widths(stack: Stack, data: DataSpec) -> list[int]:
     """Inputs of the first dense layer, then the outputs of each, the softmax's last."""
     places = _places(stack, data)
-    flat = places[-1].out ** 2 * places[-1].layer.filters if places else data.input_shape[0] ** 2 * data.input_shape[2]
+    flat = places[-1].out ** 2 * places[-1].layer.filters if places else _side(stack, data) ** 2 * data.input_shape[2]
     return [flat, *(layer.units for layer in stack.dense), data.classes]
 
 
@@ -100,7 +108,8 @@ def multiply_adds(stack: Stack, data: DataSpec) -> int:
 
 def activations(stack: Stack, data: DataSpec) -> int:
     """Numbers that all layers together put out for one image, which training keeps until the backward pass."""
-    total = 2 * data.input_shape[0] * data.input_shape[1] * data.input_shape[2]  # the image and its scaling
+    height, width, channels = data.input_shape
+    total = 2 * height * width * channels + (stack.side or 0) ** 2 * channels  # the image, scaled, resized
     for p in _places(stack, data):
         total += p.side**2 * p.layer.filters * (1 + p.layer.norm)
         after = p.layer.pool + (p.layer.dropout > 0) + p.layer.late_norm
@@ -121,6 +130,7 @@ def build(stack: Stack, data: DataSpec, name: str) -> Any:
 
     image = uint8_input(data)
     x = normalise(image, stack.scaling, data)
+    x = layers.Resizing(stack.side, stack.side)(x) if stack.side else x
     for layer in stack.convolutions:
         x = layers.Conv2D(
             layer.filters,

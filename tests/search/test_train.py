@@ -139,3 +139,14 @@ def test_each_class_weighs_the_same_however_rare_it_is():
     assert [weights[c] * np.sum(labels == c) for c in (0, 1, 3)] == pytest.approx([2.5] * 3)
     theirs = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=labels)
     assert [weights[c] * 4 / 3 for c in (0, 1, 3)] == pytest.approx(list(theirs))  # theirs knows no absent class
+
+
+def test_an_objective_among_the_likeliest_is_measured_and_no_other():
+    from search.trial.train import _asked_for
+
+    (metric,) = _asked_for("val_top_5_accuracy")
+    assert (metric.name, metric.k) == ("top_5_accuracy", 5)
+    probabilities = (np.eye(10)[[0, 1]] * 0.5 + np.linspace(0.1, 0.0, 10)).astype(np.float32)
+    metric.update_state(np.array([4, 9]), probabilities)
+    assert float(metric.result()) == 0.5
+    assert _asked_for("val_accuracy") == _asked_for("val_loss") == []

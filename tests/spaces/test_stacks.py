@@ -8,7 +8,7 @@ from support import layer_outputs
 
 from spaces import RandomDraws, Replay, declared, find
 from spaces._recipe import AUGMENTATIONS
-from spaces.datasets import describe
+from spaces.datasets import DataSpec, describe
 
 NAMES = ("cnn_mnist", "cnn_lab_cifar10", "cnn_fashion_mnist", "cnn_digits")
 
@@ -17,16 +17,18 @@ def baselines(name):
     return {b.name: dict(b.config) for b in find(name).baselines}
 
 
-def layers(name, config):
+def layers(name, config, data=None):
     """The network as a person would write it, without the input and its scaling."""
     space = find(name)
     said = []
-    for layer in space.build(config, describe(space.dataset)).layers[2:]:
+    for layer in space.build(config, data or describe(space.dataset)).layers[2:]:
         kind = type(layer).__name__
         if kind == "Conv2D":
             said.append(f"conv {layer.filters} {layer.kernel_size[0]}")
         elif kind == "Dense":
             said.append(f"dense {layer.units}")
+        elif kind == "Resizing":
+            said.append(f"resize {layer.height}")
         elif kind == "Dropout":
             said.append(f"dropout {layer.rate:g}")
         else:
@@ -116,3 +118,47 @@ def test_the_notebooks_configurations_are_points_of_their_spaces():
     for name in NAMES:
         for baseline in find(name).baselines:
             assert find(name).sample(Replay(baseline.config)) == dict(baseline.config)
+
+
+def images_of(side, classes):
+    """The facts of a dataset of colour images."""
+    names = tuple(map(str, range(classes)))
+    plain = (1.0, 1.0, 1.0)
+    return DataSpec("some", (side, side, 3), classes, names, plain, plain, "", 1, 1, 1)
+
+
+@pytest.mark.parametrize(("name", "count"), [("notebook", 76_210_032), ("kernel_11", 78_569_328)])
+def test_alexnet_has_the_notebooks_parameters(name, count):
+    config, data = baselines("alexnet_imagenet")[name], images_of(64, 200)
+    assert find("alexnet_imagenet").params(config, data) == count
+    assert find("alexnet_imagenet").build(config, data).count_params() == count
+
+
+def test_alexnets_layers_are_the_notebooks():
+    assert layers("alexnet_imagenet", baselines("alexnet_imagenet")["notebook"], images_of(64, 200)) == (
+        "resize 224, conv 96 11, pool, conv 256 5, pool, conv 384 3, conv 384 3, conv 256 3, pool, flatten, "
+        "dense 4096, dropout 0.4, dense 4096, dropout 0.4, dense 1000, dropout 0.4, dense 200"
+    )
+
+
+def test_the_plain_network_on_imagenet_is_the_notebooks():
+    config = baselines("cnn_imagenet32")["notebook"]
+    assert layers("cnn_imagenet32", config, images_of(32, 200)) == (
+        "conv 64 3, conv 64 3, pool, dropout 0.25, conv 256 3, conv 256 3, pool, dropout 0.24, conv 128 3, "
+        "conv 128 3, pool, dropout 0.25, flatten, dense 256, dropout 0.35, dense 512, dropout 0.24, dense 200"
+    )
+    assert find("cnn_imagenet32").recipe(config).optimizer == "adamax"
+
+
+@pytest.mark.parametrize(("name", "side"), [("alexnet_imagenet", 64), ("cnn_imagenet32", 32)])
+def test_the_formulas_of_the_larger_networks_equal_kerass_counts(name, side):
+    space, data = find(name), images_of(side, 200)
+    for seed in range(4):
+        config = space.sample(RandomDraws(seed, dict(space.cut.narrow)))
+        model = space.build(config, data)
+        assert model.count_params() == space.params(config, data)
+        assert layer_outputs(model) == space.activations(config, data)
+
+
+def test_the_network_on_cifar100_has_the_parameters_of_the_formula():
+    assert find("densenet_cifar100").params(baselines("densenet_cifar100")["notebook"], images_of(32, 100)) == 5_652_005

@@ -1,5 +1,7 @@
 """A server that is killed in the middle of a study costs no metric, and doubles none."""
 
+import subprocess
+import sys
 import time
 
 from support import begin, begin_trial
@@ -103,3 +105,12 @@ def test_answers_that_get_lost_on_the_way_double_nothing(server, model, monkeypa
     kept = client.search_logged_models([plain.experiment_id])
     assert [(m.model_id, str(m.status)) for m in kept] == [(uploaded[0], "READY")]
     assert plain.close(5) == 0
+
+
+def test_a_tracker_that_begins_offline_has_loaded_mlflow_before_a_second_thread_does():
+    code = (
+        "import os, sys; from tracking.runs import Tracker;"
+        "tracker = Tracker('http://127.0.0.1:9', 'an experiment', offline=True);"
+        "assert 'mlflow.entities' in sys.modules; tracker.close(0.1); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
