@@ -337,13 +337,13 @@ def test_limits_bind_inside_an_epoch(tmp_path):
 
     text = find("cnn_digits").path.read_text()
     slow = (
-        "def build(config, data):\n    import keras\n    model = cnn.build(config, data)\n"
+        "def build(config, data):\n    import keras\n    model = stack.build(network(config), data, 'cnn')\n"
         "    def wait(x):\n        import time\n        time.sleep(2)\n        return x\n"
         "    import tensorflow as tf\n"
         "    slowed = keras.layers.Lambda(lambda x: tf.ensure_shape(tf.py_function(wait, [x], tf.float32), x.shape))\n"
         "    return keras.Model(model.input, slowed(model.output))\n\n\nSPACE = Space("
     )
-    (tmp_path / "slow.py").write_text(text.replace("build=cnn.build", "build=build").replace("SPACE = Space(", slow))
+    (tmp_path / "slow.py").write_text(text.replace("SPACE = Space(", slow))
     ran = search(
         tmp_path,
         "run",

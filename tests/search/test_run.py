@@ -322,7 +322,7 @@ def build(config, data):
     if fault == "hang":
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
         ctypes.PyDLL(None).sleep(1000)  # holds the interpreter: no thread of it runs
-    return cnn.build(config, data)
+    return stack.build(network(config), data, name="cnn")
 
 
 def draw(hp):
@@ -339,7 +339,7 @@ def test_one_trials_faults_are_its_own(tmp_path):
     from spaces import find
 
     text = find("cnn_digits").path.read_text()
-    text = text.replace("build=cnn.build", "build=build").replace("sample=sample", "sample=draw")
+    text = text.replace("sample=sample", "sample=draw")
     (tmp_path / "faulty.py").write_text(text.replace("SPACE = Space(", FAULTS + "SPACE = Space("))
     ran = search(
         tmp_path,
@@ -403,12 +403,11 @@ def test_a_nan_ends_its_trial_with_that_reason(tmp_path):
     text = (
         find("cnn_digits")
         .path.read_text()
-        .replace("build=cnn.build", "build=build")
         .replace(
             "SPACE = Space(",
             "def build(config, data):\n"
             "    import keras\n"
-            "    model = cnn.build(config, data)\n"
+            "    model = stack.build(network(config), data, 'cnn')\n"
             "    return keras.Model(model.input, keras.ops.log(model.output - 2.0))\n\n\nSPACE = Space(",
         )
     )
