@@ -244,6 +244,7 @@ def test_a_study_of_repeats_outlives_the_study_it_repeats(place):
     assert place("promote", "short-lived-repeat", "--model", "orphan", "--json")["already"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("damage", [lambda content: content[:1000], lambda content: b""])
 def test_figures_whose_file_was_damaged_are_measured_again(place, damage):
     before = place("promote", "weak", "--model", "damaged", "--dry-run", "--json")

@@ -512,6 +512,7 @@ def test_a_worker_is_replaced_after_its_trials(tmp_path):
     assert len(trials(tmp_path, "w")) == 3
 
 
+@pytest.mark.long
 def test_jax_trains_the_same_study(tmp_path):
     ran = search(
         tmp_path, "run", "cnn_digits", *FAST, "--trials", "2", "--slots", "1", "--backend", "jax", "--study", "j"
@@ -590,6 +591,7 @@ def test_a_terminal_sees_a_live_table(tmp_path):
     assert "about" in text and "left" in text
 
 
+@pytest.mark.long
 def test_a_study_that_was_cut_off_while_it_was_made_is_made_again_or_goes_on(cli, home, tmp_path):
     first = tmp_path / "first"
     few = ("--trials", "1", "--epochs", "1", "--study", "s")
