@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from search.errors import InputError
+from spaces.datasets import sources
 
 PREFIX = "keras:"
 CLASSES = 1000
@@ -96,11 +96,7 @@ def find(reference: str, weights: str | None) -> Pretrained:
 
 def cache() -> Path:
     """Where Keras keeps the weights it downloaded."""
-    home = os.environ.get("KERAS_HOME")
-    if home is None:
-        user = Path("~").expanduser()
-        home = str((user if os.access(user, os.W_OK) else Path("/tmp")) / ".keras")  # as Keras itself chooses
-    return Path(home).expanduser().absolute() / "models"
+    return sources.keras_cache("models").absolute()
 
 
 def _class_names(path: Path) -> tuple[tuple[str, ...], str]:

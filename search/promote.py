@@ -214,6 +214,8 @@ class Promotion:
     @cached_property
     def source(self) -> optuna.Study:
         """The study that baselines ran in: this one, or the one that was repeated. Raises InputError."""
+        if self.origin == self.asked.study:
+            return self.study
         if self.origin not in report.names(self.settings):
             raise InputError(
                 f"study {self.origin!r}, whose baseline a first champion has to beat, is gone; --baseline none "
@@ -297,11 +299,14 @@ class Promotion:
         }
 
     @cached_property
+    def _run_tags(self) -> dict[str, str]:
+        return registry.run_tags(self.settings.tracking_uri, self.candidate.run_id)
+
+    @cached_property
     def _origin(self) -> dict[str, str]:
         """What MLflow knows of the candidate: the commit it was trained at and its files' digest, where noted."""
-        run = registry.run_tags(self.settings.tracking_uri, self.candidate.run_id)
         digest = registry.digest_of(self.settings.tracking_uri, self.candidate.model_id)
-        found = {"search.commit": run.get("mlflow.source.git.commit"), DIGEST_TAG: digest}
+        found = {"search.commit": self._run_tags.get("mlflow.source.git.commit"), DIGEST_TAG: digest}
         return {name: text for name, text in found.items() if text}
 
     def _facts(self, verdict: Verdict) -> dict[str, Any]:
@@ -373,7 +378,7 @@ class Promotion:
 
     def _space_digest(self) -> str:
         """Of the space's file as it was when the trial was trained, where that was noted; else as it is now."""
-        noted = registry.run_tags(self.settings.tracking_uri, self.candidate.run_id).get("search.space.hash")
+        noted = self._run_tags.get("search.space.hash")
         return noted or (file_digest(self.space.path) if self.space.path else "")
 
     # ---- words

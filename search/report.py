@@ -148,12 +148,15 @@ def stored_plan(study: str, settings: Settings) -> dict[str, Any]:
 
     Raises InputError where there is none.
     """
-    if study not in names(settings):
-        written = store.read_json(settings.study_folder(study) / "study.json") or {}
+    try:
+        return dict(load(study, settings).user_attrs["plan"])
+    except InputError:
+        folder = settings.study_folder(study)
+        written = store.read_json(folder / "study.json") or {}
         plan = (written.get("attributes") or {}).get("plan")
-        if plan and not store.trial_folders(settings.study_folder(study)):
+        if plan and not store.trial_folders(folder):
             return dict(plan)
-    return dict(load(study, settings).user_attrs["plan"])
+        raise
 
 
 def studies(settings: Settings, as_json: bool) -> None:

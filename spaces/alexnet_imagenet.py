@@ -11,12 +11,9 @@ Source:   experiment G, after Krizhevsky et al., "ImageNet Classification with D
 
 from __future__ import annotations
 
-from typing import Any
-
 from spaces._hp import HyperParameters
 from spaces._recipe import Recipe, read_recipe, sample_recipe
 from spaces._space import Baseline, Config, Cut, Space
-from spaces.datasets import DataSpec
 from spaces.models import stack
 from spaces.models.stack import Convolution, Dense, Stack
 
@@ -56,11 +53,6 @@ def network(config: Config) -> Stack:
     )
 
 
-def build(config: Config, data: DataSpec) -> Any:
-    """The Keras model of a configuration."""
-    return stack.build(network(config), data, "alexnet")
-
-
 def recipe(config: Config) -> Recipe:
     """How a configuration is trained."""
     return read_recipe(config, patience=5)
@@ -88,11 +80,8 @@ SPACE = Space(
     summary="AlexNet on Tiny ImageNet: second kernel, dense layers, dropout, optimizer",
     dataset="tiny_imagenet",
     sample=sample,
-    build=build,
     recipe=recipe,
-    params=lambda config, data: stack.params(network(config), data),
-    multiply_adds=lambda config, data: stack.multiply_adds(network(config), data),
-    activations=lambda config, data: stack.activations(network(config), data),
+    **stack.functions(network, "alexnet"),
     epochs=30,
     trials=20,
     baselines=(

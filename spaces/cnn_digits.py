@@ -8,12 +8,9 @@ Source:   scikit-learn's digits (1,797 images, UCI's optical recognition of hand
 
 from __future__ import annotations
 
-from typing import Any
-
 from spaces._hp import HyperParameters
 from spaces._recipe import Recipe, read_recipe, sample_recipe
 from spaces._space import Baseline, Config, Space
-from spaces.datasets import DataSpec
 from spaces.models import stack
 from spaces.models.stack import Convolution, Dense, Stack
 
@@ -38,11 +35,6 @@ def network(config: Config) -> Stack:
     )
 
 
-def build(config: Config, data: DataSpec) -> Any:
-    """The Keras model of a configuration."""
-    return stack.build(network(config), data, "cnn")
-
-
 def recipe(config: Config) -> Recipe:
     """How a configuration is trained."""
     return read_recipe(config, patience=5)
@@ -53,11 +45,8 @@ SPACE = Space(
     summary="a small CNN on scikit-learn's digits, seconds a trial: for trying things out",
     dataset="digits",
     sample=sample,
-    build=build,
     recipe=recipe,
-    params=lambda config, data: stack.params(network(config), data),
-    multiply_adds=lambda config, data: stack.multiply_adds(network(config), data),
-    activations=lambda config, data: stack.activations(network(config), data),
+    **stack.functions(network, "cnn"),
     epochs=8,
     trials=12,
     baselines=(

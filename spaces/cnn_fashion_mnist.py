@@ -8,12 +8,9 @@ Source:   Xiao, Rasul and Vollgraf, "Fashion-MNIST" (2017); its authors list CNN
 
 from __future__ import annotations
 
-from typing import Any
-
 from spaces._hp import HyperParameters
 from spaces._recipe import Recipe, read_recipe, sample_recipe
 from spaces._space import Baseline, Config, Cut, Space
-from spaces.datasets import DataSpec
 from spaces.models import stack
 from spaces.models.stack import Convolution, Dense, Stack
 
@@ -45,11 +42,6 @@ def network(config: Config) -> Stack:
     )
 
 
-def build(config: Config, data: DataSpec) -> Any:
-    """The Keras model of a configuration."""
-    return stack.build(network(config), data, "cnn_fashion_mnist")
-
-
 def recipe(config: Config) -> Recipe:
     """How a configuration is trained."""
     return read_recipe(config, patience=5)
@@ -60,11 +52,8 @@ SPACE = Space(
     summary="a small CNN on Fashion-MNIST: a quick search on real pictures",
     dataset="fashion_mnist",
     sample=sample,
-    build=build,
     recipe=recipe,
-    params=lambda config, data: stack.params(network(config), data),
-    multiply_adds=lambda config, data: stack.multiply_adds(network(config), data),
-    activations=lambda config, data: stack.activations(network(config), data),
+    **stack.functions(network, "cnn_fashion_mnist"),
     epochs=20,
     trials=30,
     baselines=(

@@ -13,12 +13,9 @@ Source:   experiment K, a course's laboration: 7,500 images to train on and 2,50
 
 from __future__ import annotations
 
-from typing import Any
-
 from spaces._hp import HyperParameters
 from spaces._recipe import Recipe, read_recipe, sample_recipe
 from spaces._space import Baseline, Config, Cut, Space
-from spaces.datasets import DataSpec
 from spaces.models import stack
 from spaces.models.stack import Convolution, Dense, Stack
 
@@ -56,11 +53,6 @@ def network(config: Config) -> Stack:
     )
 
 
-def build(config: Config, data: DataSpec) -> Any:
-    """The Keras model of a configuration."""
-    return stack.build(network(config), data, "cnn_lab_cifar10")
-
-
 def recipe(config: Config) -> Recipe:
     """How a configuration is trained."""
     return read_recipe(config, balanced=config["class_weights"] == "balanced")
@@ -88,11 +80,8 @@ SPACE = Space(
     summary="a small CNN on a fifth of CIFAR-10: depth, dense layers, class weights, scaling, augmentation",
     dataset="cifar10",
     sample=sample,
-    build=build,
     recipe=recipe,
-    params=lambda config, data: stack.params(network(config), data),
-    multiply_adds=lambda config, data: stack.multiply_adds(network(config), data),
-    activations=lambda config, data: stack.activations(network(config), data),
+    **stack.functions(network, "cnn_lab_cifar10"),
     epochs=70,
     trials=40,
     train_images=7_500,

@@ -16,7 +16,6 @@ from typing import Any
 from spaces._hp import HyperParameters
 from spaces._recipe import Recipe, read_recipe, sample_recipe
 from spaces._space import Baseline, Config, Cut, Space
-from spaces.datasets import DataSpec
 from spaces.models import stack
 from spaces.models.stack import Convolution, Dense, Stack
 
@@ -80,11 +79,6 @@ def network(config: Config) -> Stack:
     return Stack(convolutions=convolutions, dense=dense)
 
 
-def build(config: Config, data: DataSpec) -> Any:
-    """The Keras model of a configuration."""
-    return stack.build(network(config), data, "cnn_mnist")
-
-
 def recipe(config: Config) -> Recipe:
     """How a configuration is trained; nothing stops early in five epochs."""
     return read_recipe(config)
@@ -144,11 +138,8 @@ SPACE = Space(
     summary="CNNs on MNIST: convolutions, kernels, pooling, dropout, batch normalisation, optimizer",
     dataset="mnist",
     sample=sample,
-    build=build,
     recipe=recipe,
-    params=lambda config, data: stack.params(network(config), data),
-    multiply_adds=lambda config, data: stack.multiply_adds(network(config), data),
-    activations=lambda config, data: stack.activations(network(config), data),
+    **stack.functions(network, "cnn_mnist"),
     epochs=5,
     trials=40,
     baselines=tuple(

@@ -53,6 +53,22 @@ NOTEBOOK: Config = {
     "augmentation": "full",
 }
 
+TINY: Config = NOTEBOOK | {
+    "growth_rate": 12,
+    "layers_per_block": 3,
+    "dropout": 0.1,
+    "scaling": "standardise",
+    "augmentation": "flip_shift",
+}
+COLUMNS = ("growth_rate", "layers_per_block", "optimizer", "learning_rate", "dropout")
+CUT = Cut(
+    train=3000,
+    validation=500,
+    epochs=6,
+    trials=10,
+    narrow={"growth_rate": "8..16", "layers_per_block": "2..4", "batch_size": "32,64"},
+)
+
 SPACE = Space(
     name="densenet_cifar10",
     summary="DenseNet on CIFAR-10: growth rate, depth, transition, optimizer, schedule, augmentation",
@@ -68,14 +84,7 @@ SPACE = Space(
     baselines=(
         Baseline(
             name="tiny",
-            config=NOTEBOOK
-            | {
-                "growth_rate": 12,
-                "layers_per_block": 3,
-                "dropout": 0.1,
-                "scaling": "standardise",
-                "augmentation": "flip_shift",
-            },
+            config=TINY,
             epochs=20,
             always=True,
             source="the smallest network worth training, 37,006 parameters",
@@ -95,12 +104,6 @@ SPACE = Space(
             source="experiment B, 3,557,690 parameters, test accuracy 0.9266",
         ),
     ),
-    cut=Cut(
-        train=3000,
-        validation=500,
-        epochs=6,
-        trials=10,
-        narrow={"growth_rate": "8..16", "layers_per_block": "2..4", "batch_size": "32,64"},
-    ),
-    columns=("growth_rate", "layers_per_block", "optimizer", "learning_rate", "dropout"),
+    cut=CUT,
+    columns=COLUMNS,
 )

@@ -10,8 +10,8 @@ Source:   experiment C: the network of experiment B with 15 layers a block, whic
 
 from __future__ import annotations
 
-from spaces._space import Baseline, Cut, Space
-from spaces.densenet_cifar10 import NOTEBOOK, recipe, sample
+from spaces._space import Baseline, Space
+from spaces.densenet_cifar10 import COLUMNS, CUT, NOTEBOOK, TINY, recipe, sample
 from spaces.models import densenet
 
 SPACE = Space(
@@ -30,14 +30,7 @@ SPACE = Space(
     baselines=(
         Baseline(
             name="tiny",
-            config=NOTEBOOK
-            | {
-                "growth_rate": 12,
-                "layers_per_block": 3,
-                "dropout": 0.1,
-                "scaling": "standardise",
-                "augmentation": "flip_shift",
-            },
+            config=TINY,
             epochs=20,
             always=True,
             source="the smallest network worth training",
@@ -50,12 +43,6 @@ SPACE = Space(
             source="experiment C, 5,652,005 parameters, top-5 test accuracy 0.8844",
         ),
     ),
-    cut=Cut(
-        train=3000,
-        validation=500,
-        epochs=6,
-        trials=10,
-        narrow={"growth_rate": "8..16", "layers_per_block": "2..4", "batch_size": "32,64"},
-    ),
-    columns=("growth_rate", "layers_per_block", "optimizer", "learning_rate", "dropout"),
+    cut=CUT,
+    columns=COLUMNS,
 )

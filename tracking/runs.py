@@ -14,11 +14,10 @@ from tracking import quiet
 from tracking.artifacts import Artifacts
 from tracking.batch import Batch
 from tracking.client import Connection, or_none
-from tracking.errors import TrackingAway, TrackingError
-from tracking.faults import Fault, fault_of, one_line
+from tracking.errors import TrackingError
+from tracking.faults import told
 from tracking.models import Removal, Upload
 from tracking.outbox import Outbox
-from tracking.probe import masked
 from tracking.values import DatasetInfo, Point, dataset_input, params_of, points_of, tags_of
 
 if TYPE_CHECKING:
@@ -66,13 +65,8 @@ class Tracker:
         self.outbox = Outbox(self._send)
 
     def _open(self) -> None:
-        try:
+        with told(self.uri):
             _ = self.connection.experiment_id
-        except TrackingError:
-            raise
-        except Exception as error:  # MLflow's, requests' and SQLAlchemy's have no common parent
-            kind = TrackingAway if fault_of(error) is Fault.AWAY else TrackingError
-            raise kind(f"MLflow at {masked(self.uri)}: {one_line(error)}") from error
 
     @property
     def experiment_id(self) -> str:

@@ -14,8 +14,6 @@ from spaces.datasets._spec import ARRAYS, Array, Arrays, Dataset, DataSpec, Say
 from spaces.errors import DatasetCorrupt, DatasetUnavailable
 
 VERSION = "npz 1"
-SPLIT_SEED = 5
-MOST_CLASSES = 256
 
 
 def dataset(name: str, path: Path, shelf: str) -> Dataset:
@@ -84,12 +82,12 @@ def read(path: Path) -> tuple[Arrays, str]:
             raise DatasetCorrupt(f"{path}: {len(found[key])} images in {key}, but {len(labels)} labels")
     every = np.concatenate([found[key] for key in keys if key.startswith("y")])
     classes = int(every.max()) + 1 if len(every) else 0
-    if not 2 <= classes <= MOST_CLASSES:
-        raise DatasetCorrupt(f"{path}: {classes} classes by its labels; there must be 2 to {MOST_CLASSES}")
+    if not 2 <= classes <= scans.MOST_CLASSES:
+        raise DatasetCorrupt(f"{path}: {classes} classes by its labels; there must be 2 to {scans.MOST_CLASSES}")
     names = tuple(map(str, range(classes)))
     if keys != ARRAYS:
         scans.check_enough(str(path), names, found["y"], scans.LEAST_TRAIN + scans.LEAST_TEST)
-        train, test = splits.hold_out_a_fifth(found["y"], classes=classes, seed=SPLIT_SEED)
+        train, test = splits.hold_out_a_fifth(found["y"], classes=classes, seed=scans.SPLIT_SEED)
         note = f"a fifth of each class ({len(test):,} of {len(every):,} images) is the sealed test part"
         return {f"{k}_{p}": found[k][i] for k in ("x", "y") for p, i in (("train", train), ("test", test))}, note
     if found["x_train"].shape[1:] != found["x_test"].shape[1:]:
@@ -118,6 +116,8 @@ def _labels(path: Path, key: str, array: Any) -> Array:
     flat = array.reshape(-1)
     if array.dtype.kind not in "iu" or len(flat) != len(array) or (len(flat) and int(flat.min()) < 0):
         raise DatasetCorrupt(f"{path}: {key} is {array.dtype} of shape {array.shape}; labels must be whole, from 0 on")
-    if len(flat) and int(flat.max()) >= MOST_CLASSES:
-        raise DatasetCorrupt(f"{path}: {key} has the label {int(flat.max())}; there may be {MOST_CLASSES} classes")
+    if len(flat) and int(flat.max()) >= scans.MOST_CLASSES:
+        raise DatasetCorrupt(
+            f"{path}: {key} has the label {int(flat.max())}; there may be {scans.MOST_CLASSES} classes"
+        )
     return flat.astype(np.uint8)

@@ -18,8 +18,6 @@ from spaces.errors import DatasetCorrupt, DatasetUnavailable, UnknownDataset
 
 PREFIX = "path:"
 SEALED = ("test", "val", "validation")  # the first of these that is there is the sealed part
-SPLIT_SEED = 5
-MOST_CLASSES = 256  # labels are uint8
 MOST_PIXELS = 2048  # a side
 HOW = "give path:DIR, path:DIR@SIZE (pixels a side) or path:FILE.npz"
 
@@ -82,7 +80,7 @@ def listing(root: Path) -> Listing:
         items = _items(root, tree.files, "", names)
         labels = np.array([label for _, label in items], np.uint8)
         scans.check_enough(str(root), names, labels, LEAST_TRAIN + LEAST_TEST)
-        train, test = splits.hold_out_a_fifth(labels, classes=len(names), seed=SPLIT_SEED)
+        train, test = splits.hold_out_a_fifth(labels, classes=len(names), seed=scans.SPLIT_SEED)
         said = f"a fifth of each class ({len(test):,} of {len(items):,} images) is the sealed test part"
         return Listing(
             tree=tree,
@@ -122,8 +120,8 @@ def _items(root: Path, files: Iterable[str], below: str, names: tuple[str, ...])
         raise DatasetCorrupt(f"{root / below} has no folder in it; it needs one for each class, with images")
     if len(names) == 1:
         raise DatasetCorrupt(f"{root / below} has one class only, {names[0]!r}; it needs two folders or more")
-    if len(names) > MOST_CLASSES:
-        raise DatasetCorrupt(f"{root / below} has {len(names)} classes; there may be {MOST_CLASSES} at most")
+    if len(names) > scans.MOST_CLASSES:
+        raise DatasetCorrupt(f"{root / below} has {len(names)} classes; there may be {scans.MOST_CLASSES} at most")
     label = {name: i for i, name in enumerate(names)}
     found = []
     for path in files:

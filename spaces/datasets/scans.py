@@ -19,6 +19,8 @@ from spaces.errors import DatasetCorrupt
 
 VERSION = "images 1"  # of how files become arrays; another one is other data
 SAMPLE, SAMPLE_SEED = 2_000, 2_000  # training images that sizes, colours, means and deviations are told from
+SPLIT_SEED = 5  # of the sealed fifth, where there is no test part
+MOST_CLASSES = 256  # labels are uint8
 FALLBACK = 64  # pixels a side where the images' own sizes differ
 LEAST_TRAIN, LEAST_TEST = 2, 1  # images of a class: to train on and to validate on, and to test on
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -117,6 +117,16 @@ def activations(stack: Stack, data: DataSpec) -> int:
     widths = _widths(stack, data)
     total += widths[0] + data.classes
     return total + sum(layer.units * (1 + layer.norm + (layer.dropout > 0)) for layer in stack.dense)
+
+
+def functions(network: Callable[[dict[str, Any]], Stack], name: str) -> dict[str, Any]:
+    """What a Space is given of networks that are stacks, by its arguments' names: build and the three formulas."""
+    return {
+        "build": lambda config, data: build(network(config), data, name),
+        "params": lambda config, data: params(network(config), data),
+        "multiply_adds": lambda config, data: multiply_adds(network(config), data),
+        "activations": lambda config, data: activations(network(config), data),
+    }
 
 
 def build(stack: Stack, data: DataSpec, name: str) -> Any:

@@ -101,7 +101,7 @@ def test_an_error_in_a_space_file_is_named_with_file_and_line(cli, tmp_path):
     ("old", "new", "says"),
     [
         ("    return dict(hp.values)\n", "    return None\n", "sample() failed"),
-        ("stack.params(network(config), data)", "'many'", "params() failed"),
+        ('"cnn"),', '"cnn") | {"params": lambda c, d: "many"},', "params() failed"),
         ("recipe=recipe", "recipe=lambda c: None", "recipe() failed"),
         ("epochs=8,\n    trials=12", "epochs=0,\n    trials=12", "epochs=0"),
         ('columns=("conv_layers"', 'columns=("colour"', "columns name colour"),

@@ -343,7 +343,9 @@ def test_limits_bind_inside_an_epoch(tmp_path):
         "    slowed = keras.layers.Lambda(lambda x: tf.ensure_shape(tf.py_function(wait, [x], tf.float32), x.shape))\n"
         "    return keras.Model(model.input, slowed(model.output))\n\n\nSPACE = Space("
     )
-    (tmp_path / "slow.py").write_text(text.replace("SPACE = Space(", slow))
+    (tmp_path / "slow.py").write_text(
+        text.replace('"cnn"),', '"cnn") | {"build": build},').replace("SPACE = Space(", slow)
+    )
     ran = search(
         tmp_path,
         "run",

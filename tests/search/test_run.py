@@ -339,7 +339,7 @@ def test_one_trials_faults_are_its_own(tmp_path):
     from spaces import find
 
     text = find("cnn_digits").path.read_text()
-    text = text.replace("sample=sample", "sample=draw")
+    text = text.replace("sample=sample", "sample=draw").replace('"cnn"),', '"cnn") | {"build": build},')
     (tmp_path / "faulty.py").write_text(text.replace("SPACE = Space(", FAULTS + "SPACE = Space("))
     ran = search(
         tmp_path,
@@ -403,6 +403,7 @@ def test_a_nan_ends_its_trial_with_that_reason(tmp_path):
     text = (
         find("cnn_digits")
         .path.read_text()
+        .replace('"cnn"),', '"cnn") | {"build": build},')
         .replace(
             "SPACE = Space(",
             "def build(config, data):\n"
