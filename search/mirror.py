@@ -58,6 +58,7 @@ class Mirror:
         self.data: DataSpec = describe(space.dataset)
         self.identity: str = study.user_attrs[IDENTITY]
         self.runs: dict[int, Run] = {}
+        self._shown: set[str] = set()
         self._made: SimpleQueue[tuple[int | None, str]] = SimpleQueue()
         self.parent = tracker.start_study(
             plan.study,
@@ -98,6 +99,7 @@ class Mirror:
 
     def end_study(self, status: str, reason: str, *, pictures: bool) -> None:
         """The table, pictures, note and best trial of the study as it stands, then its status."""
+        self._pictures_of_data()
         best = figures.ranked(self.study)
         skipped: list[str] = []
         if best and pictures:
@@ -156,6 +158,7 @@ class Mirror:
         """The network is built and its data loaded."""
         self.tracker.set_tags(run, _split(folder))
         self._texts(run, folder)
+        self._pictures_of_data()
 
     def paused(self, run: Run) -> None:
         """A trial waits to go on."""
@@ -251,6 +254,13 @@ class Mirror:
             "mlflow.source.type": "LOCAL",
             **git,
         }
+
+    def _pictures_of_data(self) -> None:
+        """Those that workers have drawn since this was last asked."""
+        for path in store.pictures_of_data(self.folder):
+            if path.name not in self._shown:
+                self._shown.add(path.name)
+                self.tracker.log_file(self.parent, path, "data")
 
     def _images(self) -> dict[str, int]:
         """How many images a trial trains and validates on."""

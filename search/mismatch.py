@@ -44,6 +44,8 @@ def of_study(mirror: Mirror, parent: Found | None, ended: Mapping[str, str]) -> 
     gone = sorted(files - parent.artifacts)
     wrong += [f"without {', '.join(gone)}"] if gone else []
     wrong += pictures if "figures" not in parent.artifacts else []
+    unseen = store.pictures_of_data(mirror.folder) and "data" not in parent.artifacts
+    wrong += ["without pictures of its data"] if unseen else []
     best = figures.ranked(mirror.study)
     wrong += ["metrics"] if best and f"best_{mirror.space.metric}" not in parent.metrics else []
     wrong += [] if "mlflow.note.content" in parent.tags else ["without its note"]

@@ -23,7 +23,7 @@ from spaces.datasets.cache import sync_folder
 
 HALF = re.compile(
     r"((study|trial|weights|attempt-\d+)\.json|events\.jsonl|(error|model_summary)\.txt|checkpoint-\d+"
-    r"|[0-9a-f]{12}\.(json|patch))\.part"
+    r"|[0-9a-f]{12}\.(json|patch)|(images_per_class|samples|augmented_\w+)\.(csv|png)\.\d+)\.part"
 )  # what a kill in the middle of writing one of our files leaves
 
 
@@ -38,9 +38,24 @@ def trial_folders(study_folder: Path) -> dict[int, Path]:
     return {int(p.name[6:]): p for p in sorted(found) if p.name[6:].isdigit()}
 
 
+def pictures_folder(study_folder: Path) -> Path:
+    """Where pictures of the data that a study trains on stand."""
+    return study_folder / "data"
+
+
+def pictures_of_data(study_folder: Path) -> list[Path]:
+    """Those that are drawn, and the counts beside them."""
+    return sorted(p for p in pictures_folder(study_folder).glob("*") if p.suffix in (".png", ".csv"))
+
+
 def half_written(study_folder: Path) -> list[Path]:
     """Files of ours that a kill left half written; nobody else's are among them."""
-    folders = [study_folder, study_folder / "provenance", *trial_folders(study_folder).values()]
+    folders = [
+        study_folder,
+        study_folder / "provenance",
+        pictures_folder(study_folder),
+        *trial_folders(study_folder).values(),
+    ]
     return sorted(path for folder in folders for path in folder.glob("*.part") if HALF.fullmatch(path.name))
 
 

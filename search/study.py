@@ -352,6 +352,7 @@ class Session:
             recorded=len(recorded),
             rungs=self.rungs or (),
         )
+        spec = replace(spec, pictures=str(store.pictures_folder(self.folder)))
         if attempt > 1 and self._pruned_before(trial, spec):
             spec = replace(spec, pruned_at=len(recorded))
         store.write_spec(spec)

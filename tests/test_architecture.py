@@ -38,7 +38,7 @@ HOMES = {
     "sklearn": ("spaces/datasets/", "search/evaluation.py"),
     "matplotlib": ("tracking/", "search/figures.py"),
     "onnxruntime": ("search/trial/",),
-    "PIL": ("search/images.py", "spaces/datasets/", "tracking/evaluation_figures.py"),
+    "PIL": ("search/images.py", "spaces/datasets/", "tracking/evaluation_figures.py", "tracking/gallery.py"),
 }
 
 

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from search.trial import checkpoints
+from search.trial import checkpoints, portrait
 from search.trial.checkpoints import Unusable
 from search.trial.control import Control, Stopped
 from search.trial.faults import MACHINE, of_machine
 from search.trial.memory import Peak, chain, is_out_of_memory
 from search.trial.meter import Meter
 from search.trial.schedule import best_epoch, stops_early
-from spaces import find
+from search.trial.spec import TrialSpec
+from spaces import Space, find
 from spaces.datasets import DataSpec, TrainingData, describe, load, merged
 
 EXAMPLES = 4
@@ -64,18 +65,12 @@ def _attempt(control: Control, meter: Meter) -> dict[str, Any]:
     control.enter("loading")
     space = find(spec.space, spec.dataset)
     data = describe(space.dataset, Path(spec.data_folder))
-    arrays = load(
-        space.dataset,
-        Path(spec.data_folder),
-        seed=spec.data_seed,
-        train_limit=_least(spec.train_limit, space.recipe(spec.config).train_size, data),
-        validation_limit=spec.validation_limit,
-    )
-    if spec.merged:
-        arrays = merged(arrays)
+    recipe = space.recipe(spec.config)
+    arrays = _arrays(space, spec, _least(spec.train_limit, recipe.train_size, data))
+    undrawn = portrait.drawn(spec, recipe, data, lambda: _arrays(space, spec, spec.train_limit))
     control.enter("building")
     training = Training(space, spec, data, arrays)
-    notes = _restored(training, control)
+    notes = undrawn + _restored(training, control)
     control.tell(
         {
             "event": "started",
@@ -102,6 +97,17 @@ def _attempt(control: Control, meter: Meter) -> dict[str, Any]:
         control.enter("packaging")
         done["model"] = _package(training, control, data, np.asarray(arrays.x[_shown(arrays)]))
     return {"event": "done", **done}
+
+
+def _arrays(space: Space, spec: TrialSpec, train_limit: int | None) -> TrainingData:
+    found = load(
+        space.dataset,
+        Path(spec.data_folder),
+        seed=spec.data_seed,
+        train_limit=train_limit,
+        validation_limit=spec.validation_limit,
+    )
+    return merged(found) if spec.merged else found
 
 
 def _least(limit: int | None, own: int | None, data: DataSpec) -> int | None:

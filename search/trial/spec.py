@@ -18,7 +18,7 @@ class TrialSpec:
     fixes weights, sample order, dropout and augmentation. `rungs` are epochs trained at which a checkpoint is always
     written. `pruned_at` says that it was pruned after so many epochs, and was killed before that was told. `merged`
     trains on training and validation data together, so that there is nothing to validate on. `dataset` is another than
-    the space's own.
+    the space's own. `pictures` is the folder of a study for pictures of its data, which the first trials draw.
     """
 
     study: str
@@ -44,6 +44,7 @@ class TrialSpec:
     pruned_at: int | None = None
     merged: bool = False
     dataset: str | None = None
+    pictures: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""

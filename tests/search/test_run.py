@@ -128,12 +128,16 @@ def test_a_trial_carries_its_parameters_data_provenance_and_pictures(done):
 
 def test_the_study_carries_its_pictures_table_and_note(done):
     folder, _ = done
-    parent, _ = runs(folder, "first")
+    parent, children = runs(folder, "first")
     mlflow = client(folder)
     pictures = {a.path for a in mlflow.list_artifacts(parent.info.run_id, "figures")}
     for name in ("optimisation_history", "parallel_coordinates", "slices", "importances"):
         assert {f"figures/{name}.html", f"figures/{name}.png"} <= pictures
     assert "trials.csv" in {a.path for a in mlflow.list_artifacts(parent.info.run_id)}
+    seen = {a.path for a in mlflow.list_artifacts(parent.info.run_id, "data")}
+    changed = {run.data.params["augmentation"] for run in children.values()} - {"none"}
+    drawn = {"data/images_per_class.csv", "data/images_per_class.png", "data/samples.png"}
+    assert seen == drawn | {f"data/augmented_{name}.png" for name in changed}
     assert "Best: trial" in parent.data.tags["mlflow.note.content"]
 
 
