@@ -528,10 +528,11 @@ def gc(
 
 
 @cli.command()
+@click.option("--benchmark", is_flag=True, help="Also time a convolution on the processor and the GPU (a minute).")
 @_with(*PLACES, JSON)
-def doctor(home: str, storage: str, tracking_uri: str, as_json: bool) -> int:
+def doctor(home: str, storage: str, tracking_uri: str, benchmark: bool, as_json: bool) -> int:
     """Check devices, packages, data and stores."""
     from search.doctor import examine
     from search.settings import resolve
 
-    return examine(resolve(home=home, storage=storage, tracking_uri=tracking_uri), as_json)
+    return examine(resolve(home=home, storage=storage, tracking_uri=tracking_uri), as_json, benchmark)

@@ -20,6 +20,7 @@ from search.settings import problems as settings_problems
 PACKAGES = ("tensorflow", "keras", "keras-tuner", "optuna", "mlflow", "numpy", "scikit-learn")
 EXTRAS = {"jax": "--backend jax", "psycopg": "a study store on PostgreSQL"}
 LEAST_FREE = 5e9  # bytes
+BATCHES = [100, 2]  # images that --benchmark convolves at a time
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,11 @@ class Check:
     found: str
 
 
-def examine(settings: Settings, as_json: bool) -> int:
-    """Print every check; 1 where one is a problem."""
+def examine(settings: Settings, as_json: bool, benchmark: bool = False) -> int:
+    """Print every check, with `benchmark` how fast this machine convolves too; 1 where one is a problem."""
     checks = list(_checks(settings))
+    if benchmark:
+        checks += _convolutions()
     failed = any(c.state == "problem" for c in checks)
     if as_json:
         emit({"ok": not failed, "checks": [asdict(c) for c in checks]})
@@ -89,6 +92,29 @@ def _gpus() -> Iterator[Check]:
         "ok" if usable else "problem",
         f"{seen} of {len(found)}" + ("" if usable else "; pip install -c constraints.txt -e '.[gpu]'"),
     )
+
+
+def _convolutions() -> Iterator[Check]:
+    """How many times faster the GPU convolves than the processor, a line for each batch size."""
+    from search import job
+    from search.errors import JobError
+    from search.registered import own_backend
+
+    backend = own_backend()
+    try:
+        found = job.run("search.trial.convolve", {"batches": BATCHES}, backend=backend)
+    except JobError as error:
+        yield Check("convolution", "problem", f"{backend}: {error}")
+        return
+    for place, batch in enumerate(BATCHES):
+        processor = found["cpu"][place]
+        said = f"{backend}: processor {1000 * processor:.3g} ms"
+        if found["gpu"] is None:
+            yield Check(f"convolution of {batch} images", "note", f"{said}; no GPU to compare it with")
+            continue
+        gpu = found["gpu"][place]
+        said += f", GPU {1000 * gpu:.3g} ms: {processor / gpu:.3g} times as fast"
+        yield Check(f"convolution of {batch} images", "ok" if gpu < processor else "note", said)
 
 
 def _places(settings: Settings) -> Iterator[Check]:

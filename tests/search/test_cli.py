@@ -172,3 +172,13 @@ def test_doctor_checks_this_machine_and_reports_as_json(cli):
     assert done.returncode == (0 if report["ok"] else 1)
     looked_at = {c["what"] for c in report["checks"]}
     assert {"python", "tensorflow", "home", "study store", "tracking", "dataset cifar10"} <= looked_at
+
+
+def test_doctor_times_a_convolution_on_what_devices_there_are(cli):
+    report = json.loads(cli("doctor", "--benchmark", "--json").stdout)
+    timed = {c["what"]: c for c in report["checks"] if c["what"].startswith("convolution")}
+    assert list(timed) == ["convolution of 100 images", "convolution of 2 images"]
+    gpus = any(c["what"].startswith("gpu ") for c in report["checks"])
+    for check in timed.values():
+        assert "processor" in check["found"]
+        assert ("times as fast" if gpus else "no GPU to compare it with") in check["found"]
