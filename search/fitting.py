@@ -10,7 +10,7 @@ from spaces import Baseline, Defaults, HyperParameters, RandomDraws, Recipe, Rep
 from spaces._find import line_of
 from spaces._hp import narrow
 from spaces.datasets import DataSpec, describe
-from spaces.errors import DatasetError, SpaceError
+from spaces.errors import BuildFailed, DatasetError, SpaceError
 
 Images = tuple[int | None, int | None]  # to train on and to validate on; None is all
 
@@ -86,7 +86,10 @@ def check_narrowings(space: Space, narrowings: Mapping[str, str], read: Reader) 
 
 def _in_space(space: Space, function: str, error: Exception) -> str:
     assert space.path is not None
-    text = f"{space.path}:{line_of(error, space.path)}: {function}() failed: {type(error).__name__}: {error}"
+    where, words = f"{space.path}:{line_of(error, space.path)}", f"{type(error).__name__}: {error}"
+    if isinstance(error, BuildFailed):
+        function, words = "build", str(error)
+    text = f"{where}: {function}() failed: {words}"
     return text.splitlines()[0]
 
 
@@ -140,9 +143,9 @@ def _unfit(
         return f"it takes {baseline.epochs} epochs, the study has {epochs}"
     try:
         config = space.sample(Replay(baseline.config, narrowings))
+        count = space.params(config, describe(space.dataset))
     except SpaceError as error:
         return str(error)
-    count = space.params(config, describe(space.dataset))
     if max_params is not None and count > max_params:
         return f"it has {count:,} parameters, more than --max-params {max_params:,}"
     return None

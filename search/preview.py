@@ -71,7 +71,7 @@ def corners(space: Space, narrowings: Mapping[str, str], data: DataSpec) -> tupl
 def _corner(
     space: Space, narrowings: Mapping[str, str], data: DataSpec, parameters: Mapping[str, Parameter], sign: int
 ) -> Corner:
-    drawn = (Corner(space.params(config, data), config) for config in _drawn(space, narrowings))
+    drawn = (Corner(space.params(config, data), config) for config in _drawn(space, narrowings, data))
     best = min(drawn, key=lambda c: sign * c.parameters)
     for _ in range(2):
         for p in parameters.values():
@@ -94,12 +94,14 @@ class _Moved(Replay):
         return super().draw(parameter) if parameter.name in self.config else parameter.default
 
 
-def _drawn(space: Space, narrowings: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Random configurations; the defaults, which the plan has tried, where sample() fails on all of them."""
+def _drawn(space: Space, narrowings: Mapping[str, str], data: DataSpec) -> list[dict[str, Any]]:
+    """Random configurations; the defaults, which the plan has tried, where sample() or build() fails on all of them."""
     found = []
     for seed in range(DRAWS):
         with contextlib.suppress(Exception):  # that configuration's own fault, met where it is drawn
-            found.append(space.sample(RandomDraws(seed, narrowings)))
+            config = space.sample(RandomDraws(seed, narrowings))
+            space.params(config, data)
+            found.append(config)
     return found or [space.sample(Defaults(narrowings))]
 
 
@@ -121,7 +123,7 @@ def epochs_a_trial(plan: Plan) -> float:
 def estimate(plan: Plan, space: Space, data: DataSpec, settings: Settings) -> Estimate:
     """How long the plan may take on its slots."""
     images = plan.train_limit or data.fitting_size
-    work = statistics.fmean(space.multiply_adds(config, data) for config in _drawn(space, plan.narrowings))
+    work = statistics.fmean(space.multiply_adds(config, data) for config in _drawn(space, plan.narrowings, data))
     baselines = [b for b in space.baselines if b.name in plan.baselines]
     epochs = max(0, plan.trials - len(baselines)) * epochs_a_trial(plan) * work + sum(
         (min(b.epochs, plan.epochs) if b.always else b.epochs) * space.multiply_adds(dict(b.config), data)

@@ -8,6 +8,8 @@ from spaces._hp import Parameter as Parameter
 from spaces._hp import RandomDraws as RandomDraws
 from spaces._hp import Replay as Replay
 from spaces._recipe import Recipe as Recipe
+from spaces._recipe import read_recipe as read_recipe
+from spaces._recipe import sample_recipe as sample_recipe
 from spaces._space import Baseline as Baseline
 from spaces._space import Cut as Cut
 from spaces._space import Space as Space

@@ -12,8 +12,10 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
+from spaces._measured import complete
 from spaces._space import Space
-from spaces.errors import BrokenSpace, UnknownSpace
+from spaces.datasets import paths
+from spaces.errors import BrokenSpace, BuildFailed, UnknownSpace
 
 FOLDER = Path(__file__).parent
 GROUP = "keras_search.spaces"  # of entry points, each naming a Space: `pets = "pets.search:SPACE"`
@@ -54,7 +56,7 @@ def find(reference: str, dataset: str | None = None) -> Space:
         raise BrokenSpace(f"{path}:1: no SPACE = Space(...) in this file; see spaces/cnn_digits.py for a short one")
     if path.parent == FOLDER and space.name != path.stem:
         raise BrokenSpace(f"{path}:1: the space is called {space.name!r}, its file {path.stem!r}; give both one name")
-    return replace(space, path=path, dataset=dataset or space.dataset)
+    return complete(replace(space, path=path, dataset=dataset or _beside(path, space.dataset)), str(path))
 
 
 def _of_package(point: EntryPoint, dataset: str | None) -> Space:
@@ -69,7 +71,15 @@ def _of_package(point: EntryPoint, dataset: str | None) -> Space:
     file = getattr(sys.modules.get(point.module), "__file__", None)
     if not file:
         raise BrokenSpace(f"{where}: module {point.module} has no file; results could not say what they come from")
-    return replace(space, path=Path(file), dataset=dataset or space.dataset)
+    own = dataset or _beside(Path(file), space.dataset)
+    return complete(replace(space, path=Path(file), dataset=own), point.name)
+
+
+def _beside(file: Path, dataset: str) -> str:
+    """The path that a space's own file names is beside that file, wherever the search is started."""
+    if not paths.is_path(dataset) or dataset.startswith(f"{paths.PREFIX}~"):
+        return dataset
+    return f"{paths.PREFIX}{file.parent / dataset.removeprefix(paths.PREFIX)}"
 
 
 def _load(path: Path) -> ModuleType:
@@ -89,6 +99,8 @@ def _load(path: Path) -> ModuleType:
 
 def line_of(error: BaseException, path: Path) -> int:
     """The line of `path` at which `error` arose (1 where it arose elsewhere)."""
+    if isinstance(error, BuildFailed):
+        return error.line
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return error.lineno or 1
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]

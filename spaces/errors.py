@@ -3,6 +3,7 @@
 SpaceError
 ├── UnknownSpace
 ├── BrokenSpace
+├── BuildFailed
 └── DatasetError
     ├── UnknownDataset
     ├── DatasetUnavailable
@@ -23,6 +24,14 @@ class UnknownSpace(SpaceError):
 
 class BrokenSpace(SpaceError):
     """Raised when a space's file cannot be used; the message names the file and the line."""
+
+
+class BuildFailed(SpaceError):
+    """Raised when a space without formulas cannot build the network of a configuration; `line` is that of its file."""
+
+    def __init__(self, words: str, line: int = 1) -> None:
+        super().__init__(words)
+        self.line = line
 
 
 class DatasetError(SpaceError):
