@@ -13,6 +13,7 @@ from search.plan import resume as resumed_plan
 from search.repeats import Repeated
 from search.settings import Settings
 from search.specs import space_of, stored_space
+from search.statistics import Interval
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,19 @@ def _print(found: list[Repeated], metric: str) -> None:
                 str(len(r.values)) + (f" ({r.failed} failed)" if r.failed else ""),
                 _figure(r.mean),
                 _figure(r.spread),
-                f"{r.interval[0]:.4f} to {r.interval[1]:.4f}" if math.isfinite(r.interval[0]) else "-",
+                _span(r.interval, share="accuracy" in metric),
                 _figure(r.flattery, "+"),
             )
             for r in found
         ],
         title=f"{metric} over seeds (weights, order, dropout, augmentation; the split stays the same)",
     )
+
+
+def _span(interval: Interval, *, share: bool) -> str:
+    """An interval, that of a share within 0 and 1, where Student's knows no bounds."""
+    low, high = (min(max(end, 0.0), 1.0) for end in interval) if share else interval
+    return f"{low:.4f} to {high:.4f}" if math.isfinite(interval[0]) else "-"
 
 
 def _figure(value: float, sign: str = "") -> str:

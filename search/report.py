@@ -16,6 +16,7 @@ from search import store
 from search.budget import TIME_LIMIT, USED_UP
 from search.errors import InputError
 from search.settings import Settings, masked, problems
+from search.specs import stored_space
 from spaces import find
 from spaces._hp import show as show_value
 from spaces.errors import SpaceError
@@ -294,7 +295,7 @@ def show(name: str, number: int | None, settings: Settings, as_json: bool) -> No
             ("hyperparameter", "value"), [(k, show_value(v)) for k, v in trial.user_attrs.get("config", {}).items()]
         )
         keys = [k for k in (epochs[0] if epochs else {}) if not k.startswith("system/")]
-        print_table(("epoch", *keys), [(str(i), *(f"{e[k]:.4g}" for k in keys)) for i, e in enumerate(epochs)])
+        print_table(("epoch", *keys), [(str(i), *(f"{e[k]:.4g}" for k in keys)) for i, e in enumerate(epochs, 1)])
         return None
     if as_json:
         return emit([_brief(study, t) for t in trials])
@@ -313,6 +314,7 @@ def show(name: str, number: int | None, settings: Settings, as_json: bool) -> No
             )
         )
     print_table(("trial", "state", "best value", "epochs", *space, "reason"), rows)
+    _print_unshown(space, trials)
     return None
 
 
@@ -326,7 +328,7 @@ def _trial(study: optuna.Study, number: int) -> FrozenTrial:
 def _space(study: optuna.Study) -> tuple[str, ...]:
     """The columns of the study's space; none where the space is gone."""
     try:
-        return find(study.user_attrs["plan"]["space"]).columns
+        return stored_space(study.user_attrs["plan"]).columns
     except SpaceError:
         return ()
 
@@ -360,6 +362,16 @@ def _print_best(study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
         for t in trials
     ]
     print_table(("trial", "value", *columns, "parameters", "epochs", "baseline"), rows)
+    _print_unshown(columns, trials)
+
+
+def _print_unshown(columns: Sequence[str], trials: Sequence[FrozenTrial]) -> None:
+    """Which hyperparameters differ among the trials of a table that has no room for them."""
+    configs = [t.user_attrs.get("config", {}) for t in trials]
+    names = dict.fromkeys(name for config in configs for name in config if name not in columns)
+    differing = [n for n in names if len({show_value(config.get(n, "")) for config in configs}) > 1]
+    if differing:
+        print(f"not shown, though they differ: {', '.join(differing)} (all of them: --json, or trials.csv in MLflow)")
 
 
 def outcome(ended: Outcome, settings: Settings, as_json: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 
 from search.plan import Plan
 from search.trial.spec import TrialSpec
-from spaces import Space, find
+from spaces import Space, declared, find
 
 DATA_SEED = 0  # the split is the dataset's, the same for every study, so that studies can be compared
+COLUMNS = 5  # hyperparameters that tables show of a space that names none
 
 
 def trial_spec(
@@ -65,5 +67,8 @@ def stored_space(plan: Mapping[str, Any]) -> Space:
 
 def _space(name: str, dataset: str | None, merged: bool) -> Space:
     found = find(name, dataset)
+    if not found.columns:
+        with contextlib.suppress(Exception):  # a space that cannot draw is told of where it is checked
+            found = replace(found, columns=tuple(declared(found))[:COLUMNS])
     # Without validation images there are no validation metrics.
     return replace(found, metric=found.metric.removeprefix("val_")) if merged else found

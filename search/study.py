@@ -549,10 +549,14 @@ class Session:
                 progress.best is None or progress.better(value, progress.best[1]) != progress.best[1]
             ):
                 progress.best = (t.number, value)
-        if trials:
+        name, total = self.plan.study, self.plan.trials
+        if len(done) >= total:
             self.screen.say(
-                f"study {self.plan.study} goes on: {len(done)} of {self.plan.trials} trials are done, "
-                f"{len(self.waiting)} unfinished"
+                f"all {total} trials of study {name} are done; more: python -m search resume {name} --trials TOTAL"
+            )
+        elif trials:
+            self.screen.say(
+                f"study {name} goes on: {len(done)} of {total} trials are done, {len(self.waiting)} unfinished"
             )
 
     def _kill(self) -> None:

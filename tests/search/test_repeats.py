@@ -12,6 +12,7 @@ from search import repeats
 from search.engines import optuna as engine
 from search.errors import InputError
 from search.plan import Request, make
+from search.repeat import _span
 from search.settings import resolve
 from spaces import config_hash, find
 
@@ -97,3 +98,9 @@ def _none(plan, chosen):
     empty = optuna.create_study(direction="maximize")
     empty.set_user_attr("plan", repeats.planned(plan, "s-repeat", chosen, 3).to_json())
     return empty
+
+
+def test_the_interval_of_a_mean_accuracy_is_within_what_an_accuracy_can_be():
+    assert _span((0.91, 1.04), share=True) == "0.9100 to 1.0000"
+    assert _span((0.91, 1.04), share=False) == "0.9100 to 1.0400"
+    assert _span((float("nan"), float("nan")), share=True) == "-"

@@ -141,6 +141,17 @@ def test_the_study_carries_its_pictures_table_and_note(done):
     assert "Best: trial" in parent.data.tags["mlflow.note.content"]
 
 
+def test_tables_count_epochs_from_one_and_say_what_differs_though_they_do_not_show_it(done):
+    folder, _ = done
+    shown = search(folder, "show", "first").stdout
+    drawn = [t["config"] for t in trials(folder, "first")]
+    differing = {n for c in drawn for n in c if len({str(d.get(n)) for d in drawn}) > 1}
+    for name in differing:
+        assert name in shown
+    epochs = [line.split()[0] for line in search(folder, "show", "first", "--trial", "0").stdout.splitlines()[-3:]]
+    assert epochs == ["1", "2", "3"]
+
+
 def test_the_weights_of_the_best_are_kept_and_load_and_the_rest_are_removed(done):
     import mlflow
     import numpy as np
