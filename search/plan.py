@@ -302,9 +302,11 @@ def _gpu_memory(slots: Sequence[Slot], found: Sequence[Gpu]) -> float | None:
 
 def describe_plan(plan: Plan) -> list[str]:
     """What a person should know before it starts."""
+    nothing_drawn = plan.trials <= len(plan.baselines) and not plan.repeats
+    drawn_by = "known settings only" if nothing_drawn else f"sampler {plan.sampler}"
     lines = [
         f"study {plan.study}: {_count(plan.trials, 'trial')} of at most {_count(plan.epochs, 'epoch')} on "
-        f"{', '.join(slot.device for slot in plan.slots)}; sampler {plan.sampler}, pruner {plan.pruner}, "
+        f"{', '.join(slot.device for slot in plan.slots)}; {drawn_by}, pruner {plan.pruner}, "
         f"seed {plan.seed}, Keras on {plan.backend}, {plan.precision}"
     ]
     if plan.cuts:
