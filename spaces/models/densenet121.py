@@ -29,9 +29,9 @@ def sample(hp: HyperParameters, weights: Sequence[str] | None = None) -> None:
     """Draw what `build` reads; `weights` are those to choose from, by default ImageNet's, none, and one's own file."""
     hp.Choice("weights", weights or _weights.choices())
     hp.Choice("frozen_layers", STAGES, ordered=True)
-    hp.Choice("activation", ["relu", "swish"])
     hp.Int("dense_layers", 0, 2, default=1)
     with hp.conditional_scope("dense_layers", [1, 2]):
+        hp.Choice("activation", ["relu", "swish"])
         hp.Choice("dense_units", [128, 256, 512, 1024], ordered=True, default=512)
     hp.Float("dropout", 0.0, 0.5, step=0.05)
 
