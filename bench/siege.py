@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -32,6 +33,7 @@ STOP_LIMIT = 90.0  # seconds that a coordinator may take to stop after Ctrl-C
 RESUMED_WHEN_DONE = 2  # how often a study all of whose trials are done is killed again
 ORPHAN_LIMIT = 5.0  # seconds that a worker may outlive its coordinator
 STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
+UNTOLD = "MLflow did not take everything"  # what a coordinator says of a server that stayed away
 GRACE = ("Ctrl-C", "Ctrl-C twice", "Ctrl-C, then worker", "SIGTERM")
 
 
@@ -115,6 +117,7 @@ class Siege:
             code = self._ended()
             if code == 0:
                 self._join()
+                self._do_as_told()
                 self._look_for_orphans(last=True)
                 return True
             if code in (1, 2) and "does not answer" in self._last_words():
@@ -125,6 +128,36 @@ class Siege:
             self._relaunch()
         self._harm(audit.STUCK, "three commands in a row failed; the study was given up")
         return False
+
+    def _do_as_told(self) -> None:
+        """Where the server was away at its end it named the command that sends the rest: typed twice, the second idle."""
+        if UNTOLD not in self.log.read_text(errors="replace"):
+            return
+        mended, again = self._reconciled(), self._reconciled()
+        self.said(f"{self.name}: the server was away at its end, so reconcile, which mended: {'; '.join(mended)}")
+        if again:
+            self._harm(audit.MISSING, f"a second reconcile found more to mend: {again}")
+
+    def _reconciled(self) -> list[str]:
+        """What `reconcile` mended, and what it calls lost."""
+        command = [sys.executable, "-m", "search", "reconcile", self.name, "--json"]
+        done = subprocess.run(
+            command,
+            cwd=self.home,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=SILENCE,
+            check=False,
+        )
+        if done.returncode:
+            self._harm(audit.COMMANDS, f"reconcile ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+            return []
+        return [line for study in json.loads(done.stdout) for line in (*study["mended"], *study["lost"])]
+
+    def _environment(self) -> dict[str, str]:
+        path = os.environ.get("PYTHONPATH", str(ROOT))
+        return environment(self.home, MLFLOW_TRACKING_URI=self.tracking_uri, PYTHONPATH=path)
 
     def _drawn(self, deck: Deck) -> Aim | None:
         begins = time.monotonic() - self.launched < 1.0
@@ -156,9 +189,7 @@ class Siege:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "search", *words],
                 cwd=self.home,
-                env=environment(
-                    self.home, MLFLOW_TRACKING_URI=self.tracking_uri, PYTHONPATH=os.environ.get("PYTHONPATH", str(ROOT))
-                ),
+                env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -319,7 +350,7 @@ class Siege:
         # it has taken the study up leaves it as it was; and where the server is down it must have said what is left.
         log = self.log.read_text(errors="replace")
         begun = any(word in log for word in (" goes on: ", " starts: "))
-        excused = self._restarting is not None and "MLflow did not take everything" in log
+        excused = self._restarting is not None and UNTOLD in log
         if code in (0, 130, 143) and victim != "Ctrl-C twice" and begun and not excused:
             for run in audit.running(MlflowClient(self.server.uri), self.name):
                 self._harm(audit.STUCK, f"{run} is RUNNING after {victim} and exit {code}")
