@@ -130,7 +130,7 @@ class Siege:
         return False
 
     def _do_as_told(self) -> None:
-        """Where the server was away at its end it named the command that sends the rest: typed twice, the second idle."""
+        """A server that was away at the end: the command named for it is typed, and again, when it finds nothing."""
         if UNTOLD not in self.log.read_text(errors="replace"):
             return
         mended, again = self._reconciled(), self._reconciled()
