@@ -13,6 +13,7 @@ from typing import Any
 
 from search import figures, links, report, store
 from search.errors import InputError
+from search.plan import DATA
 from search.settings import Settings
 from search.trained import epochs
 from spaces import Space, find
@@ -164,6 +165,9 @@ class _Reader:
             _space(plan["space"], plan.get("dataset")),
         )
         data = _described(space)
+        noted = study.user_attrs.get("plan.first", {}).get(DATA)  # a study of an older program did not say
+        if noted is not None and data is not None and data.digest != noted:
+            data = None  # the images have changed since
         history: History = [event["metrics"] for event in store.epochs(folder)]
         if not history and trial.intermediate_values:
             history = self._history_of_run(reference, run_id)
@@ -192,7 +196,7 @@ class _Reader:
             run_id=run_id,
             config=attrs.get("config", {}),
             setup=setup,
-            digest=data.digest if data else None,
+            digest=noted or (data.digest if data else None),
             split=splits[-1] if splits else None,
             metric=spec.get("metric") or (space.metric if space else "objective"),
             direction=study.direction.name.lower(),

@@ -16,18 +16,19 @@ from tracking.history import CHAMPION, MOVES, Event
 
 def roll_back(model: str, reason: str, settings: Settings, as_json: bool) -> int:
     """Return to the champion before. Raises TrackingError where there is none."""
-    name, _, _ = registry.parse(model)
+    name = registry.model_name(model)
     old, new = registry.roll_back(settings.tracking_uri, name, {"reason": reason or "rolled back by hand"})
     if as_json:
         emit({"model": name, "champion": new, "before": old})
     else:
-        print(f"{name} version {new} is champion again; version {old} was rolled back")
+        before = f"version {old} was rolled back" if old else "there was none, its version being deleted"
+        print(f"{name} version {new} is champion again; {before}")
     return OK
 
 
 def show_history(model: str, settings: Settings, as_json: bool) -> int:
     """Print every promotion, refusal and rollback, the oldest first. Raises TrackingError where there is no model."""
-    name, _, _ = registry.parse(model)
+    name = registry.model_name(model)
     events, aliases, versions = registry.past(settings.tracking_uri, name)
     champion = aliases.get(CHAMPION)
     moves = [event for event in events if event.kind in MOVES and event.done]

@@ -36,7 +36,7 @@ from tracking.history import ChampionChanged
 from tracking.integrity import DIGEST_TAG, EVALUATION, file_digest
 from tracking.registry import Version
 
-MODEL_NAME = re.compile(r"\w[\w .-]{0,199}")
+MODEL_NAME = re.compile(r"\w([\w .-]{0,198}[\w.-])?")
 MOST_LOOKS = 5  # at champions that others put there meanwhile
 
 
@@ -230,14 +230,15 @@ class Promotion:
         if name == "none":
             return None
         always = [b.name for b in self.space.baselines if b.always]
-        chosen = name or (always[0] if always else None)
+        chosen = name if name is not None else (always[0] if always else None)
         found = candidates.baseline(self.source, chosen) if chosen else None
         if name is not None and found is None:
             known = ", ".join(
                 sorted({t.user_attrs["baseline"] for t in self.source.trials if "baseline" in t.user_attrs})
             )
             raise InputError(
-                f"--baseline {name}: not a complete baseline of the study; there: {known or 'none'}, or none"
+                f"--baseline {shlex.quote(name)}: not a complete baseline of the study; there: "
+                f"{known or 'none'}, or none"
             )
         mine = self.candidate.attributes["config.hash"]
         return None if found is not None and found.user_attrs["config.hash"] == mine else found

@@ -111,20 +111,24 @@ def make_champion(
         return champion
 
 
-def roll_back(client: MlflowClient, model: str, by: str, facts: Mapping[str, Any]) -> tuple[str, str]:
+def roll_back(client: MlflowClient, model: str, by: str, facts: Mapping[str, Any]) -> tuple[str | None, str]:
     """Make the champion before this one champion again; gives the versions (old, new).
 
-    Called again it goes back further. Raises TrackingError where there is none, and what MLflow raises.
+    Called again it goes back further; a rollback that was cut off is only finished. Where the champion's version was
+    deleted, old is None. Raises TrackingError where there is none to go back to, and what MLflow raises.
     """
     with held(client, model) as lock:
+        open_still = [event for event in events(client, model) if not event.done and event.kind == ROLLED_BACK]
         heal(client, model)
         now = aliases(client, model)
         champion = now.get(CHAMPION)
-        if champion is None:
+        if open_still and open_still[-1].version == champion:  # whoever asks again has not heard that it was done
+            return open_still[-1].before, open_still[-1].version
+        before = reigns(client, model)
+        if champion is None and not before:
             raise TrackingError(
                 f"{model} has no champion to roll back from; promote one: python -m search promote STUDY"
             )
-        before = reigns(client, model)
         if not before:
             gone = any(version != champion for version in _line(client, model))
             why = "those before it are deleted" if gone else "it is the first champion"

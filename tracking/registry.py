@@ -105,6 +105,14 @@ def parse(reference: str) -> tuple[str, str | None, str | None]:
     return name, (alias or CHAMPION) if number is None else None, number
 
 
+def model_name(reference: str) -> str:
+    """The name in a reference to a whole model, NAME or NAME@champion. Raises NoSuchModel where it names a version."""
+    name, alias, number = parse(reference)
+    if number is not None or alias != CHAMPION:
+        raise NoSuchModel(f"{reference!r} is one version of model {name!r}; this is about the model: give {name}")
+    return name
+
+
 def fetch(uri: str, version: Version, folder: Path) -> Path:
     """A local copy of a version's model folder below `folder`, whole and checked; a copy that is there is used.
 
@@ -196,8 +204,11 @@ def refuse(uri: str, model: str, version: str, *, facts: Mapping[str, Any], tags
         history.note_refusal(client, model, version, who(), facts)
 
 
-def roll_back(uri: str, model: str, facts: Mapping[str, Any]) -> tuple[str, str]:
-    """Return to the champion before; gives the versions (old, new). Raises NoSuchModel, TrackingError."""
+def roll_back(uri: str, model: str, facts: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Return to the champion before; gives the versions (old, new). Raises NoSuchModel, TrackingError.
+
+    The old one is None where there was no champion any more, its version being deleted.
+    """
     with told(uri):
         client = connect(uri)
         _model(client, model, uri)
@@ -211,20 +222,20 @@ def champion(uri: str, model: str) -> Version | None:
         found = or_none(lambda: client.get_registered_model(model))
         if found is None:
             return None
-        locked = any(key.startswith(registry_lock.PREFIX) for key in found.tags)
-        if locked or any(not event.done for event in history.events(client, model)):
-            with registry_lock.held(client, model):
-                history.heal(client, model)
+        if _heal(client, found):
             found = client.get_registered_model(model)
         number = found.aliases.get(CHAMPION)
         return None if number is None else _version(client.get_model_version(model, str(number)))
 
 
 def past(uri: str, model: str) -> tuple[list[history.Event], dict[str, str], dict[str, Version]]:
-    """A model's events, the oldest first, its aliases, and its versions by number. Raises TrackingError."""
+    """A model's events, the oldest first, its aliases, and its versions by number. Raises TrackingError.
+
+    What a killed promotion or rollback left is mended first.
+    """
     with told(uri):
         client = connect(uri)
-        _model(client, model, uri)
+        _heal(client, _model(client, model, uri))
         versions = {str(v.version): _version(v) for v in client.search_model_versions(f"name = '{_quoted(model)}'")}
         return history.events(client, model), history.aliases(client, model), versions
 
@@ -244,6 +255,16 @@ def _model(client: MlflowClient, name: str, uri: str) -> RegisteredModel:
         known = ", ".join(sorted(m.name for m in client.search_registered_models())) or "none"
         raise NoSuchModel(f"no model {name!r} in the registry at {masked(uri)}; there: {known}")
     return found
+
+
+def _heal(client: MlflowClient, model: RegisteredModel) -> bool:
+    """Finish or undo what a killed process left half done; whether there was anything to look at."""
+    locked = any(key.startswith(registry_lock.PREFIX) for key in model.tags)
+    if not locked and all(event.done for event in history.events(client, model.name)):
+        return False
+    with registry_lock.held(client, model.name):
+        history.heal(client, model.name)
+    return True
 
 
 def _set_tags(client: MlflowClient, model: str, version: str, tags: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -152,12 +153,23 @@ def test_a_model_of_a_folder_of_images_is_promoted_on_its_sealed_part(done: Path
     assert "(80 images, opened 1 time in all)" in promoted.stderr + promoted.stdout or told["version"]
 
 
-def test_images_that_changed_end_the_study_with_one_line(done: Path, folder: Path) -> None:
+def test_images_that_changed_end_the_study_with_one_line_and_its_figures_stay_those_of_the_old(
+    done: Path, folder: Path
+) -> None:
+    noted = json.loads(search(done, "compare", "own:0", "own:1", "--json").stdout)
     added = folder / "digit-3" / "new.png"
     Image.new("L", (8, 8), 9).save(added)
     try:
         ran = search(done, "run", "cnn_digits", *ONE, "--dataset", f"path:{folder}", "--study", "own", "--trials", "3")
+        again = search(done, "repeat", "own", "--top", "1", "--seeds", "1")
+        now = json.loads(search(done, "compare", "own:0", "own:1", "--json").stdout)
     finally:
         added.unlink()
-    assert ran.returncode == 2, ran.stderr
-    assert f"the images of path:{folder} have changed since study 'own' began" in " ".join(ran.stderr.split())
+    for refused in (ran, again):
+        assert refused.returncode == 2, refused.stderr
+        assert f"the images of path:{folder} have changed since study 'own' began" in " ".join(refused.stderr.split())
+
+    def digests(compared: Any) -> Any:
+        return re.findall(r'"digest": "(\w+)"', json.dumps(compared))
+
+    assert digests(now) == digests(noted) != []

@@ -14,7 +14,7 @@ import pytest
 from bench.places import ROOT
 from tracking import history, openings, registry, registry_lock
 from tracking.client import Connection, connect
-from tracking.errors import TrackingError
+from tracking.errors import NoSuchModel, TrackingError
 from tracking.history import CHALLENGER, CHAMPION, PREVIOUS, ChampionChanged
 
 
@@ -149,6 +149,54 @@ def test_what_a_killed_promotion_left_is_finished_or_undone_by_the_next(client, 
         assert found.version == "2"
         assert history.aliases(client, model) == {CHAMPION: "2", PREVIOUS: "1"}
         assert [version for _, version, *_ in kinds(client, model)] == ["1", "2"]
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_rollback_that_was_cut_off_is_finished_by_asking_again_and_goes_no_further(client, model, moved, place):
+    for version, before in (("1", None), ("2", "1"), ("3", "2")):
+        promote(client, model, version, before)
+    event = history._event(history.ROLLED_BACK, "2", "3", "2", "me", {})
+    history._write(client, model, event)
+    history._set_previous(client, model, "1")
+    if moved:
+        client.set_registered_model_alias(model, CHAMPION, "2")
+    assert registry.roll_back(place.uri, model, {}) == ("3", "2")
+    assert history.aliases(client, model) == {CHAMPION: "2", PREVIOUS: "1"}
+    assert [event.done for event in history.events(client, model)] == [True] * 4
+    assert registry.roll_back(place.uri, model, {}) == ("2", "1"), "asked for once more it goes further"
+
+
+def test_whoever_reads_the_history_mends_what_was_cut_off(client, model, place):
+    promote(client, model, "1", None)
+    event = history._event(history.PROMOTED, "2", "1", None, "me", {})
+    history._write(client, model, event)
+    client.set_registered_model_alias(model, CHAMPION, "2")
+    client.set_registered_model_tag(model, f"{registry_lock.PREFIX}dead", "{}")
+    events, aliases, _ = registry.past(place.uri, model)
+    assert [(e.version, e.done) for e in events] == [("1", True), ("2", True)]
+    assert aliases[CHAMPION] == "2"
+    assert not any(key.startswith(registry_lock.PREFIX) for key in client.get_registered_model(model).tags)
+
+
+def test_where_the_champions_version_was_deleted_a_rollback_returns_to_the_one_before(client, model):
+    for version, before in (("1", None), ("2", "1"), ("3", "2")):
+        promote(client, model, version, before)
+    client.delete_model_version(model, "3")
+    assert history.aliases(client, model) == {PREVIOUS: "2"}
+    assert history.roll_back(client, model, "me", {}) == (None, "2")
+    assert history.aliases(client, model) == {CHAMPION: "2", PREVIOUS: "1"}
+    assert history.roll_back(client, model, "me", {}) == ("2", "1")
+    client.delete_model_version(model, "1")
+    client.delete_model_version(model, "2")
+    with pytest.raises(TrackingError, match="no champion to roll back from"):
+        history.roll_back(client, model, "me", {})
+
+
+@pytest.mark.parametrize("reference", ["net/3", "models:/net/3", "net@previous", "net@challenger"])
+def test_what_is_about_a_whole_model_takes_no_single_version(reference):
+    with pytest.raises(NoSuchModel, match="this is about the model: give net"):
+        registry.model_name(reference)
+    assert registry.model_name("models:/net@champion") == registry.model_name("net") == "net"
 
 
 def _try(uri, model, version, go, results):
