@@ -447,7 +447,9 @@ def _slots(request: Request, found: tuple[Gpu, ...], read: Reader) -> tuple[Slot
 def _limit(flag: str, text: str | None, default: int | None, read: Reader) -> int | None:
     if text == "all":
         return None
-    return default if text is None else read.whole(flag, text, 1)
+    before = len(read.problems)
+    count = default if text is None else read.whole(flag, text, 1)
+    return default if len(read.problems) > before else count
 
 
 def _precision(asked: str, slots: Sequence[Slot], found: Sequence[Gpu]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -17,7 +17,7 @@ import optuna
 from search import candidate as candidates
 from search import evaluation, gate, job, report, sealed, store, weights
 from search.candidate import Candidate
-from search.errors import OK, REFUSED, InputError
+from search.errors import OK, REFUSED, InputError, SearchError
 from search.evaluation import Figures
 from search.plan import DATA, Plan, Request, check_data
 from search.plan import resume as resumed_plan
@@ -157,7 +157,7 @@ class Promotion:
             )
         mine, theirs = measured[0], (measured[1] if rival else None)
         known = self.data.class_names
-        figures = evaluation.measure(mine.probabilities, mine.labels, known)
+        figures = _figures(str(self.candidate), mine, known)
         opened = len(openings.of(self.connection, self.data.digest))
         self.say(
             f"test split of {self.data.name} ({figures.images:,} images, opened {_times(opened)} in all): accuracy "
@@ -173,7 +173,7 @@ class Promotion:
         for comparison in decision.comparisons:
             self.say(str(comparison))
         self.say("passed" if decision.passed else f"refused: {decision.needed}")
-        other = evaluation.measure(theirs.probabilities, theirs.labels, known) if champion and theirs else None
+        other = _figures("the champion", theirs, known) if champion and theirs else None
         return Verdict(decision, figures, mine, champion, other, opened)
 
     @contextmanager
@@ -419,6 +419,14 @@ class Promotion:
             "comparisons": [asdict(c) for c in verdict.decision.comparisons],
             "openings": verdict.openings,
         }
+
+
+def _figures(name: str, measured: Measured, class_names: Sequence[str]) -> Figures:
+    """Raises SearchError where a model gives something else than probabilities."""
+    try:
+        return evaluation.measure(measured.probabilities, measured.labels, class_names)
+    except ValueError as error:
+        raise SearchError(f"{name}: {error}; such a model cannot be promoted") from error
 
 
 def promote(asked: Asked, settings: Settings, as_json: bool) -> int:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from spaces._contract import check, check_outputs
 from spaces._find import find, line_of
 from spaces._space import Space
 from spaces.datasets._spec import spec_of
@@ -33,9 +34,17 @@ class Watched(dict[str, Any]):
         self.seen.add(name)
         return super().get(name, default)
 
+    def __contains__(self, name: object) -> bool:
+        self.seen.add(str(name))
+        return super().__contains__(name)
+
     def looked_at(self) -> dict[str, Any] | None:
-        """What was looked at, by name; None where that may be everything, or a name that another one may have."""
-        return None if self.whole or self.seen - set(self.own) else {name: self.own[name] for name in self.seen}
+        """What was looked at, by name; None where that may be everything."""
+        return None if self.whole else {name: self.own[name] for name in self.seen & set(self.own)}
+
+    def absent(self) -> list[str]:
+        """Names that were asked for and are not there."""
+        return sorted(self.seen - set(self.own))
 
 
 def _looks_at_all(name: str) -> Callable[..., Any]:
@@ -46,7 +55,7 @@ def _looks_at_all(name: str) -> Callable[..., Any]:
     return method
 
 
-NOT_LOOKS = {"__getitem__", "get", "__class_getitem__", "fromkeys"}
+NOT_LOOKS = {"__getitem__", "__contains__", "get", "__class_getitem__", "fromkeys"}
 for _name in set(dir(dict)) - set(dir(object)) - NOT_LOOKS | {"__eq__", "__repr__"}:
     setattr(Watched, _name, _looks_at_all(_name))
 
@@ -62,12 +71,15 @@ def main() -> None:
         answer: dict[str, Any]
         try:
             space = space or find(sys.argv[1])
-            answer = {"counts": counts(space.build(config, data))}
+            network = space.build(config, data)
+            check(network, data)
+            check_outputs(network, data)
+            answer = {"counts": counts(network)}
         except (Exception, SystemExit) as error:
             words = " ".join(str(error).split())[:300]
             at = line_of(error, space.path) if space and space.path else 1
             answer = {"error": f"{type(error).__name__}: {words}", "line": at}
-        out.write(json.dumps(answer | {"looked_at": config.looked_at()}) + "\n")
+        out.write(json.dumps(answer | {"looked_at": config.looked_at(), "absent": config.absent()}) + "\n")
         out.flush()
 
 
@@ -79,8 +91,6 @@ def counts(network: Any) -> dict[str, int]:
     """
     import keras
 
-    if not isinstance(network, keras.Model):
-        raise TypeError(f"it returned {network!r:.60}, not a Keras model")
     found = {"params": int(network.count_params()), "multiply_adds": 0, "activations": 0}
     for layer in _leaves(network):
         shape = _output(layer)

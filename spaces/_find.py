@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import importlib.util
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from spaces._measured import complete
-from spaces._space import Space
+from spaces._space import Space, without_formula
 from spaces.datasets import paths
 from spaces.errors import BrokenSpace, BuildFailed, UnknownSpace
 
@@ -56,6 +59,8 @@ def find(reference: str, dataset: str | None = None) -> Space:
         raise BrokenSpace(f"{path}:1: no SPACE = Space(...) in this file; see spaces/cnn_digits.py for a short one")
     if path.parent == FOLDER and space.name != path.stem:
         raise BrokenSpace(f"{path}:1: the space is called {space.name!r}, its file {path.stem!r}; give both one name")
+    if path.parent != FOLDER:
+        space = _muffled(space)
     return complete(replace(space, path=path, dataset=dataset or _beside(path, space.dataset)), str(path))
 
 
@@ -72,7 +77,23 @@ def _of_package(point: EntryPoint, dataset: str | None) -> Space:
     if not file:
         raise BrokenSpace(f"{where}: module {point.module} has no file; results could not say what they come from")
     own = dataset or _beside(Path(file), space.dataset)
-    return complete(replace(space, path=Path(file), dataset=own), point.name)
+    return complete(replace(_muffled(space), path=Path(file), dataset=own), point.name)
+
+
+def _muffled(space: Space) -> Space:
+    """The space of a user, whose functions print to standard error: standard output is the command's own."""
+
+    def muffled(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*arguments: Any) -> Any:
+            with contextlib.redirect_stdout(sys.stderr):
+                return function(*arguments)
+
+        return function if function is without_formula else call
+
+    names = ("sample", "recipe", "params", "multiply_adds", *(["activations"] if space.activations else []))
+    functions: dict[str, Any] = {name: muffled(getattr(space, name)) for name in names}
+    return replace(space, **functions)
 
 
 def _beside(file: Path, dataset: str) -> str:

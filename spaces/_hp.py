@@ -97,6 +97,11 @@ def show(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _check_range(kind: str, name: str, low: Any, high: Any) -> None:
+    if not (isinstance(low, (int, float)) and isinstance(high, (int, float)) and low <= high):
+        raise SpaceError(f"hp.{kind}({name!r}, {low!r}, {high!r}): give two numbers, the lower one first")
+
+
 def _number(text: str, parameter: Parameter) -> float:
     try:
         return int(text) if parameter.kind == "int" else float(text)
@@ -194,6 +199,7 @@ class HyperParameters:
         parent_values: Any = None,
     ) -> Any:
         """A whole number from `min_value` to `max_value`, both included."""
+        _check_range("Int", name, min_value, max_value)
         parameter = Parameter(
             name, "int", min_value, max_value, step, sampling or "linear", (), min_value if default is None else default
         )
@@ -211,6 +217,7 @@ class HyperParameters:
         parent_values: Any = None,
     ) -> Any:
         """A real number from `min_value` to `max_value`, both included."""
+        _check_range("Float", name, min_value, max_value)
         default = float(min_value if default is None else default)
         parameter = Parameter(
             name, "float", float(min_value), float(max_value), step, sampling or "linear", (), default

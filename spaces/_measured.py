@@ -22,6 +22,7 @@ from spaces.errors import BuildFailed
 
 SLOW = 300.0  # seconds for one network, the start of the process included
 ROOT = str(Path(__file__).parents[1])
+_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,9 @@ class Builder:
             known = self._known.setdefault(data, [])
             found = next((said for looked_at, said in known if _agrees(config, looked_at)), None)
             if found is None:
-                looked_at, found = self._ask({"config": dict(config), "data": asdict(data)})
-                known.append((looked_at if looked_at is not None else dict(config), found))
+                answer = self._answer({"config": dict(config), "data": asdict(data)})
+                found = _said(answer)
+                known.append((_looked_at(answer, config), found))
         if isinstance(found, BuildFailed):
             raise found
         return found
@@ -88,14 +90,8 @@ class Builder:
                 self._process.communicate()
             self._process = None
 
-    def _ask(self, order: Mapping[str, Any]) -> tuple[dict[str, Any] | None, Counts | BuildFailed]:
-        """What build() looked at, where it came to an end, and what came of it."""
-        answer = self._answer(order)
-        if "error" in answer:
-            return answer.get("looked_at"), BuildFailed(answer["error"], answer.get("line", 1))
-        return answer["looked_at"], Counts(**answer["counts"])
-
     def _answer(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """What the process says, or what became of it."""
         process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -112,8 +108,11 @@ class Builder:
         if line:
             answer: dict[str, Any] = json.loads(line)
             return answer
+        if ready:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)  # it closed its output: let it end as it will
         self.close()
-        code = process.returncode
+        code = process.returncode  # of its own end, or of ours where it was late
         took = f"took more than {SLOW:.0f} s" if not ready else f"ended its process with {code}"
         return {"error": f"building the network {took}"}
 
@@ -136,6 +135,17 @@ class Builder:
         return self._process
 
 
+def _said(answer: Mapping[str, Any]) -> Counts | BuildFailed:
+    return BuildFailed(answer["error"], answer.get("line", 1)) if "error" in answer else Counts(**answer["counts"])
+
+
+def _looked_at(answer: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """What build() looked at, by name, _ABSENT for what it asked for in vain; all there is where that is not known."""
+    looked_at = answer.get("looked_at")
+    if looked_at is None:
+        return dict(config)
+    return {**looked_at, **dict.fromkeys(answer["absent"], _ABSENT)}
+
+
 def _agrees(config: Mapping[str, Any], looked_at: Mapping[str, Any]) -> bool:
-    missing = object()
-    return all(config.get(name, missing) == value for name, value in looked_at.items())
+    return all(config.get(name, _ABSENT) == value for name, value in looked_at.items())

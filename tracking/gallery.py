@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +16,7 @@ from tracking.figures import FAINT, GRID, INK, TRAINING, VALIDATION
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from PIL.ImageFont import FreeTypeFont, ImageFont
+    from PIL.ImageFont import FreeTypeFont
 
 TILE, GAP, MARGIN, HEAD, CAPTION = 96, 8, 16, 44, 18  # pixels
 BAR, BAR_WIDTH, NAME_WIDTH, COUNT_WIDTH = 22, 520, 190, 130
@@ -82,10 +84,13 @@ def _tile(image: NDArray[np.uint8]) -> Image:
     return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), how)
 
 
-def _font(size: int) -> FreeTypeFont | ImageFont:
+@cache
+def _font(size: int) -> FreeTypeFont:
+    import matplotlib
     from PIL import ImageFont
 
-    return ImageFont.load_default(size)
+    # matplotlib's has letters that Pillow's own lacks: accents, Greek, Cyrillic.
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
 
 
 def _width(text: str, size: int) -> int:
@@ -93,13 +98,13 @@ def _width(text: str, size: int) -> int:
 
 
 def _cut(text: str, width: int) -> str:
-    """As much of `text`, on one line, as fits `width` pixels."""
-    line = " ".join(text.split())
-    if _width(line, 13) <= width:
-        return line
-    while line and _width(f"{line}...", 13) > width:
-        line = line[:-1]
-    return f"{line}..."
+    """As much of `text`, on one line, as fits `width` pixels; of one that is cut both ends, which tell more."""
+    line = " ".join(text.encode(errors="backslashreplace").decode().split())
+    shown, kept = line, len(line)
+    while kept and _width(shown, 13) > width:
+        kept -= 1
+        shown = f"{line[: -(-kept // 2)]}…{line[len(line) - kept // 2 :]}"
+    return shown
 
 
 def _png(sheet: Image) -> bytes:

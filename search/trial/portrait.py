@@ -58,7 +58,7 @@ def _csv(data: DataSpec, arrays: TrainingData) -> bytes:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["class", "training", "validation"])
     writer.writerows(counts(data, arrays))
-    return out.getvalue().encode()
+    return out.getvalue().encode(errors="backslashreplace")  # a folder may have any name
 
 
 def _chart(data: DataSpec, arrays: TrainingData) -> bytes:

@@ -17,7 +17,7 @@ from search.trial.memory import Peak, chain, is_out_of_memory
 from search.trial.meter import Meter
 from search.trial.schedule import best_epoch, stops_early
 from search.trial.spec import TrialSpec
-from spaces import Space, find
+from spaces import Space, _contract, find
 from spaces.datasets import DataSpec, TrainingData, describe, load, merged
 
 EXAMPLES = 4
@@ -70,7 +70,7 @@ def _attempt(control: Control, meter: Meter) -> dict[str, Any]:
     undrawn = portrait.drawn(spec, recipe, data, lambda: _arrays(space, spec, spec.train_limit))
     control.enter("building")
     training = Training(space, spec, data, arrays)
-    notes = undrawn + _restored(training, control)
+    notes = undrawn + _unsafe(training.network) + _restored(training, control)
     control.tell(
         {
             "event": "started",
@@ -119,6 +119,16 @@ def _least(limit: int | None, own: int | None, data: DataSpec) -> int | None:
 def _shown(arrays: TrainingData) -> Any:
     """Indices of the images that show how the model is fed: of the validation part, where there is one."""
     return (arrays.validation if len(arrays.validation) else arrays.train)[:EXAMPLES]
+
+
+def _unsafe(network: Any) -> list[str]:
+    found = _contract.foreign(network)
+    if not found:
+        return []
+    return [
+        f"{', '.join(found[:3])}: no layer of Keras' own; the model trains and its weights are kept, but it cannot be "
+        "promoted or served, since loading it would run code"
+    ]
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -62,7 +62,7 @@ def read(path: Path) -> tuple[Arrays, str]:
     Raises DatasetUnavailable where it cannot be read, DatasetCorrupt where it is damaged or of another form.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+        with path.open("rb") as file, _archive(path, file) as content:
             keys = ARRAYS if all(key in content for key in ARRAYS) else ("x", "y")
             if not all(key in content for key in keys):
                 raise DatasetCorrupt(f"{path} has neither {', '.join(ARRAYS)} nor x, y; it has {', '.join(content)}")
@@ -83,7 +83,7 @@ def read(path: Path) -> tuple[Arrays, str]:
     every = np.concatenate([found[key] for key in keys if key.startswith("y")])
     classes = int(every.max()) + 1 if len(every) else 0
     if not 2 <= classes <= scans.MOST_CLASSES:
-        raise DatasetCorrupt(f"{path}: {classes} classes by its labels; there must be 2 to {scans.MOST_CLASSES}")
+        raise DatasetCorrupt(f"{path}: classes by its labels: {classes}; there must be 2 to {scans.MOST_CLASSES}")
     names = tuple(map(str, range(classes)))
     if keys != ARRAYS:
         scans.check_enough(str(path), names, found["y"], scans.LEAST_TRAIN + scans.LEAST_TEST)
@@ -96,6 +96,13 @@ def read(path: Path) -> tuple[Arrays, str]:
     for part, least in (("train", scans.LEAST_TRAIN), ("test", scans.LEAST_TEST)):
         scans.check_enough(f"{path} ({part})", names, found[f"y_{part}"], least)
     return _ordered(found), "its test part is sealed; what validates is taken from its training part"
+
+
+def _archive(path: Path, file: BinaryIO) -> Any:
+    content = np.load(file, allow_pickle=False)
+    if isinstance(content, np.ndarray):
+        raise DatasetCorrupt(f"{path} holds one array, as an .npy does; images and labels make an .npz (numpy.savez)")
+    return content
 
 
 def _ordered(found: Mapping[str, Array]) -> Arrays:
@@ -114,7 +121,8 @@ def _images(path: Path, key: str, array: Any) -> Array:
 
 def _labels(path: Path, key: str, array: Any) -> Array:
     flat = array.reshape(-1)
-    if array.dtype.kind not in "iu" or len(flat) != len(array) or (len(flat) and int(flat.min()) < 0):
+    whole = array.dtype.kind in "iu" and array.ndim > 0 and len(flat) == len(array)
+    if not whole or (len(flat) and int(flat.min()) < 0):
         raise DatasetCorrupt(f"{path}: {key} is {array.dtype} of shape {array.shape}; labels must be whole, from 0 on")
     if len(flat) and int(flat.max()) >= scans.MOST_CLASSES:
         raise DatasetCorrupt(

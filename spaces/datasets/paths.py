@@ -17,7 +17,9 @@ from spaces.datasets.scans import LEAST_TEST, LEAST_TRAIN, Item, Listing
 from spaces.errors import DatasetCorrupt, DatasetUnavailable, UnknownDataset
 
 PREFIX = "path:"
-SEALED = ("test", "val", "validation")  # the first of these that is there is the sealed part
+TRAIN = "train"
+SEALED = ("test", "val", "valid", "validation")  # the first of these that is there is the sealed part
+PARTS = (TRAIN, *SEALED)  # in any letters, large or small
 MOST_PIXELS = 2048  # a side
 HOW = "give path:DIR, path:DIR@SIZE (pixels a side) or path:FILE.npz"
 
@@ -68,14 +70,21 @@ def listing(root: Path) -> Listing:
     tree = trees.grow(root)
     tops = [folder for folder in tree.folders if "/" not in folder]
     # A class may be called `train`: parts have folders in them.
-    parts = {part for part in ("train", *SEALED) if _classes_in(tree.folders, part)}
-    sealed = next((part for part in SEALED if part in parts), None)
-    if "train" in parts and sealed is None and set(tops) <= {"train", *SEALED}:
+    inside = {top: _classes_in(tree.folders, top) for top in tops}
+    parts = {top.lower(): top for top in tops if top.lower() in PARTS and inside[top]}
+    trained = parts.get(TRAIN)
+    sealed = next((parts[part] for part in SEALED if part in parts), None)
+    if trained is not None and sealed is None and all(top.lower() in PARTS for top in tops):
         raise DatasetCorrupt(
-            f"{root} has classes in train/, but neither test/ nor val/ nor validation/ with folders of the same; give "
-            f"path:{root / 'train'}, and a fifth of each class is the sealed test part"
+            f"{root} has classes in {trained}/, but neither test/ nor val/ nor validation/ with folders of the same; "
+            f"give path:{root / trained}, and a fifth of each class is the sealed test part"
         )
-    if "train" not in parts or sealed is None:
+    if trained is None or sealed is None:
+        if len(tops) > 1 and inside[tops[0]] and len(set(inside.values())) == 1:
+            raise DatasetCorrupt(
+                f"each folder of {root} has the same folders in it ({', '.join(inside[tops[0]][:3])}): they look like "
+                "parts, not like classes; name them train and test, or give path: of one of them"
+            )
         names = tuple(tops)
         items = _items(root, tree.files, "", names)
         labels = np.array([label for _, label in items], np.uint8)
@@ -89,24 +98,25 @@ def listing(root: Path) -> Listing:
             test=tuple(items[i] for i in test),
             notes=(said, *_passed_over(tree.files, items)),
         )
-    names = _classes_in(tree.folders, "train")
-    others = _classes_in(tree.folders, sealed)
+    names, others = inside[trained], inside[sealed]
     if names != others:
         odd = sorted(set(names) ^ set(others))[0]
-        where, lacking = (root / "train", sealed) if odd in names else (root / sealed, "train")
+        where, lacking = (root / trained, sealed) if odd in names else (root / sealed, trained)
         raise DatasetCorrupt(f"{where / odd} is a class that {root / lacking} has no folder for")
-    train_items, test_items = (_items(root, tree.files, f"{part}/", names) for part in ("train", sealed))
-    for part, items, least in (("train", train_items, LEAST_TRAIN), (sealed, test_items, LEAST_TEST)):
+    train_items, test_items = (_items(root, tree.files, f"{part}/", names) for part in (trained, sealed))
+    for part, items, least in ((trained, train_items, LEAST_TRAIN), (sealed, test_items, LEAST_TEST)):
         labels = np.array([label for _, label in items], np.uint8)
         scans.check_enough(str(root / part), names, labels, least)
-    notes = [f"{sealed}/ is the sealed test part; what validates is taken from train/"]
-    notes += [f"{part}/ is not used" for part in SEALED if part in tops and part != sealed]
+    notes = [f"{sealed}/ is the sealed test part; what validates is taken from {trained}/"]
+    unused = [top for top in tops if top not in (trained, sealed)]
+    notes += [f"{top}/ is not used" for top in unused]
+    used = tuple(path for path in tree.files if path.split("/")[0] not in unused)
     return Listing(
         tree=tree,
         class_names=names,
         train=tuple(train_items),
         test=tuple(test_items),
-        notes=(*notes, *_passed_over(tree.files, [*train_items, *test_items])),
+        notes=(*notes, *_passed_over(used, [*train_items, *test_items])),
     )
 
 

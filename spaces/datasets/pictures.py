@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from spaces.errors import DatasetCorrupt
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 GREY = ("1", "L", "LA", "La", "F")  # and I and I;16 in their forms
+ORIENTATION, LYING = 0x0112, (5, 6, 7, 8)  # EXIF: which side is up, and where width is height
 CHUNK = 256  # images decoded before they are written
 FEW, SHARE = 10, 100  # unreadable images that are borne: so many, or one in so many
 NAMED = 3
@@ -42,23 +44,30 @@ def pool() -> ThreadPoolExecutor:
 def probe(content: bytes) -> Probe:
     """Look at the head of an image file. Raises ValueError where it is none."""
     with _opened(content) as image:
-        return Probe((image.height, image.width), image.mode in GREY or image.mode.startswith("I"))
+        try:
+            lying = image.getexif().get(ORIENTATION) in LYING
+        except Exception:  # EXIF that makes no sense
+            lying = False
+        size = (image.width, image.height) if lying else (image.height, image.width)
+        return Probe(size, image.mode in GREY or image.mode.startswith("I"))
 
 
 def decode(content: bytes, size: Size, channels: int) -> Array:
     """An image as (height, width, channels); its aspect ratio is not kept. Raises ValueError where it cannot be read.
 
-    Bilinear with antialiasing, transparency dropped, 16 bits a pixel cut to 8.
+    Turned as its EXIF says; bilinear with antialiasing, transparency dropped, 16 bits a pixel cut to 8.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     with _opened(content) as image:
         try:
             picture: Any = image
-            if image.mode.startswith("I"):
-                picture = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
-            elif image.mode == "P":
-                picture = image.convert("RGBA")
+            with contextlib.suppress(Exception):  # EXIF that makes no sense does not make it unreadable
+                picture = ImageOps.exif_transpose(image)
+            if picture.mode.startswith("I"):
+                picture = Image.fromarray((np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+            elif picture.mode == "P":
+                picture = picture.convert("RGBA")
             picture = picture.convert("L" if channels == 1 else "RGB")
             if (picture.height, picture.width) != size:
                 picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)

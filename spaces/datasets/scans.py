@@ -17,10 +17,11 @@ from spaces.datasets._spec import Array, Arrays, Dataset, DataSpec, Say
 from spaces.datasets.trees import Tree
 from spaces.errors import DatasetCorrupt
 
-VERSION = "images 1"  # of how files become arrays; another one is other data
+VERSION = "images 2"  # of how files become arrays; another one is other data
 SAMPLE, SAMPLE_SEED = 2_000, 2_000  # training images that sizes, colours, means and deviations are told from
 SPLIT_SEED = 5  # of the sealed fifth, where there is no test part
 MOST_CLASSES = 256  # labels are uint8
+ADVISED = 512  # pixels a side, above which a person is told how to have less
 FALLBACK = 64  # pixels a side where the images' own sizes differ
 LEAST_TRAIN, LEAST_TEST = 2, 1  # images of a class: to train on and to validate on, and to test on
 
@@ -150,6 +151,8 @@ def make(
             f"images have different sizes ({smallest[1]}x{smallest[0]} to {largest[1]}x{largest[0]}): all become "
             f"{width}x{height}; @SIZE behind the path chooses another"
         )
+    if side is None and max(height, width) > ADVISED:
+        say(f"its images are {width}x{height} pixels, which few networks take; @SIZE behind the path resizes them")
     say(
         f"decoding {len(found.train):,} images to train on and {len(found.test):,} sealed ones to {width}x{height} in "
         f"{'grey' if channels == 1 else 'colour'}, {spec.classes} classes"

@@ -72,26 +72,28 @@ def _walk(root: Path) -> tuple[dict[str, tuple[int, int]], set[str]]:
     """Size and time of change of every file below `root`, and the folders; links are followed, circles are not."""
     files: dict[str, tuple[int, int]] = {}
     folders: set[str] = set()
-    seen: set[tuple[int, int]] = set()
 
-    def look(folder: str, below: str, depth: int) -> None:
+    def look(folder: str, below: str, depth: int, above: frozenset[tuple[int, int]]) -> None:
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = below + entry.name
                 if entry.name.startswith(HIDDEN):
                     continue
                 if not entry.is_dir():
+                    if not entry.is_file() and not entry.is_symlink():
+                        continue  # a pipe or a device: reading it could wait for ever
                     stat = entry.stat(follow_symlinks=entry.is_file())  # a broken link is read as such, and named
                     files[name] = (stat.st_size, stat.st_mtime_ns)
                     continue
                 stat = entry.stat()
-                if depth < DEEPEST and (stat.st_dev, stat.st_ino) not in seen:
-                    seen.add((stat.st_dev, stat.st_ino))
+                here = (stat.st_dev, stat.st_ino)
+                if depth < DEEPEST and here not in above:  # a link to a folder that it is in leads round in a circle
                     folders.add(name)
-                    look(entry.path, f"{name}/", depth + 1)
+                    look(entry.path, f"{name}/", depth + 1, above | {here})
 
     try:
-        look(str(root), "", 0)
+        top = root.stat()
+        look(str(root), "", 0, frozenset({(top.st_dev, top.st_ino)}))
     except OSError as error:
         raise DatasetUnavailable(f"{error.filename or root} cannot be read: {error.strerror}") from error
     return files, folders

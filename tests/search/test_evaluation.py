@@ -9,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from search.errors import SearchError
 from search.evaluation import LEAST_PROBABILITY, Mistake, measure, mistakes
+from search.promote import _figures
+from search.sealed import Measured
 
 
 def names(classes):
@@ -179,3 +182,11 @@ def test_rows_of_half_precision_add_up_well_enough():
 def test_mistakes_refuses_what_measure_refuses():
     with pytest.raises(ValueError, match="not finite"):
         mistakes(GOOD * np.float32(np.nan), np.uint8([0, 1]))
+
+
+def test_a_model_that_gives_no_probabilities_is_one_line_for_people():
+    labels = np.array([0, 1, 1], np.uint8)
+    for wrong in (np.full((3, 2), 3.0, np.float32), np.full((3, 5), 0.2, np.float32)):
+        with pytest.raises(SearchError, match="trial 3 of s: .*; such a model cannot be promoted") as raised:
+            _figures("trial 3 of s", Measured(wrong, labels, {}, {}), ("a", "b"))
+        assert "\n" not in str(raised.value)

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -163,3 +164,18 @@ def test_a_picture_cut_off_by_a_kill_is_known_as_ours(tmp_path: Path) -> None:
         (tmp_path / "data" / name).write_bytes(b"")
     assert [p.name for p in store.half_written(tmp_path)] == ["augmented_flip_shift.png.9.part", "samples.png.123.part"]
     assert store.pictures_of_data(tmp_path) == []
+
+
+def test_classes_of_any_name_are_counted_and_drawn(tmp_path: Path) -> None:
+    data, arrays = digits()
+    names = ("café", "日本", "a" * 300, "\udcff", "two\nlines", "", *data.class_names[6:])
+    odd = replace(data, class_names=names)
+    spec = trial_spec(tmp_path, pictures=str(tmp_path / "data"))
+    assert portrait.drawn(spec, recipe("flip"), odd, lambda: arrays) == []
+    assert len(store.pictures_of_data(tmp_path)) == 4
+
+
+def test_names_that_differ_only_at_their_ends_are_told_apart() -> None:
+    one, other = (gallery._cut(f"a class with a very long name {i}", gallery.TILE) for i in (1, 2))
+    assert one != other
+    assert "…" in one

@@ -401,7 +401,8 @@ def test_an_npz_with_both_parts_keeps_them(tmp_path: Path) -> None:
         ({"x": np.zeros((9, 4, 4)), "y": np.arange(9) % 2}, "images must be uint8"),
         ({"x": np.zeros((9, 4, 4, 2), np.uint8), "y": np.arange(9) % 2}, "images must be uint8"),
         ({"x": np.zeros((9, 4, 4), np.uint8), "y": np.arange(8) % 2}, "9 images in x, but 8 labels"),
-        ({"x": np.zeros((9, 4, 4), np.uint8), "y": np.zeros(9, np.int64)}, "1 classes by its labels"),
+        ({"x": np.zeros((9, 4, 4), np.uint8), "y": np.zeros(9, np.int64)}, "classes by its labels: 1;"),
+        ({"x": np.zeros((9, 4, 4), np.uint8), "y": np.int64(3)}, "labels must be whole, from 0 on"),
         ({"x": np.zeros((9, 4, 4), np.uint8), "y": np.arange(9) - 1}, "labels must be whole, from 0 on"),
         ({"x": np.zeros((9, 4, 4), np.uint8), "y": np.arange(9) / 9}, "labels must be whole, from 0 on"),
         ({"x": np.zeros((9, 4, 4), np.uint8), "y": np.arange(9) * 100}, "has the label 800"),
@@ -447,3 +448,61 @@ def test_every_class_is_trained_on_and_validated_on_however_few_it_has(counts: l
     assert len(parts[1]) == size
     for part in parts:
         assert (np.bincount(labels[part], minlength=len(counts)) >= 1).all()
+
+
+def test_one_array_called_npz_is_one_line(tmp_path: Path) -> None:
+    with (tmp_path / "mine.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(errors.DatasetCorrupt, match="holds one array"):
+        describe(f"path:{tmp_path / 'mine.npz'}")
+
+
+@pytest.mark.parametrize(("train", "sealed"), [("train", "valid"), ("Train", "Test"), ("TRAIN", "validation")])
+def test_parts_are_known_by_their_names_in_any_letters(tmp_path: Path, train: str, sealed: str) -> None:
+    for part, count in ((train, 10), (sealed, 3)):
+        classes(tmp_path / part, {"cat": count, "dog": count})
+    spec = describe(f"path:{tmp_path}")
+    assert spec.class_names == ("cat", "dog")
+    assert (spec.train_size, spec.test_size) == (20, 6)
+
+
+def test_folders_that_look_like_parts_under_other_names_are_refused(tmp_path: Path) -> None:
+    for part in ("fold_1", "fold_2"):
+        classes(tmp_path / part, {"cat": 5, "dog": 5})
+    with pytest.raises(errors.DatasetCorrupt, match="look like parts, not like classes"):
+        describe(f"path:{tmp_path}")
+
+
+def test_a_pipe_called_png_is_not_waited_for(tmp_path: Path) -> None:
+    classes(tmp_path, {"cat": 5, "dog": 5})
+    os.mkfifo(tmp_path / "cat" / "pipe.png")
+    assert describe(f"path:{tmp_path}").train_size == 8
+
+
+def test_two_classes_that_are_links_to_one_folder_are_two_classes(tmp_path: Path) -> None:
+    classes(tmp_path, {"cat": 5, "dog": 5})
+    (tmp_path / "puma").symlink_to(tmp_path / "cat")
+    (tmp_path / "cat" / "round").symlink_to(tmp_path)
+    assert describe(f"path:{tmp_path}").class_names == ("cat", "dog", "puma")
+
+
+def test_a_photo_that_lies_on_its_side_is_turned_as_its_exif_says(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for number in range(5):
+            upright = Image.new("RGB", (4, 6), "black")
+            upright.putpixel((0, 0), (255, 255, 255))  # its upper left
+            upright.transpose(Image.Transpose.ROTATE_90).save(root / name / f"{number}.png", exif=exif)
+    assert describe(f"path:{root}").input_shape == (6, 4, 3)
+    for shown in np.asarray(load(f"path:{root}", ready(root, tmp_path), seed=0).x):
+        assert shown[0, 0].tolist() == [255, 255, 255]
+        assert shown.sum() == 3 * 255
+
+
+def test_images_too_large_for_most_networks_come_with_advice(tmp_path: Path) -> None:
+    said: list[str] = []
+    ready(classes(tmp_path / "photos", {"cat": 5, "dog": 5}, size=(700, 600)), tmp_path, said)
+    assert any("its images are 700x600 pixels" in line and "@SIZE" in line for line in said)

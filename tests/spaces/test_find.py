@@ -1,10 +1,11 @@
 """Finding a space: by name, by path, and what is said where it cannot be."""
 
 import os
+from pathlib import Path
 
 import pytest
 
-from spaces import find, names
+from spaces import Defaults, find, names
 from spaces.errors import BrokenSpace, UnknownSpace
 
 
@@ -85,3 +86,14 @@ def test_a_package_whose_space_is_broken_is_named(tmp_path, monkeypatch, point, 
         find("pets")
     assert str(raised.value).startswith(f"entry point {point} of pets: ")
     assert "\n" not in str(raised.value)
+
+
+def test_what_the_functions_of_a_users_space_print_is_not_the_commands_output(tmp_path, capsys):
+    text = Path(find("cnn_digits").path).read_text()
+    loud = text.replace('    """Draw one configuration."""', '    print("drawing")')
+    (tmp_path / "loud.py").write_text(loud.replace('    """How a configuration is trained."""', '    print("reading")'))
+    space = find(str(tmp_path / "loud.py"))
+    space.recipe(space.sample(Defaults()))
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "drawing\nreading\n"

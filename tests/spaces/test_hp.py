@@ -145,3 +145,10 @@ def test_a_replayed_configuration_must_be_whole_and_in_range():
 def test_the_size_of_a_parameter_counts_its_values():
     assert Parameter("n", "int", 1, 9, 2, default=1).size() == 5
     assert math.isinf(Parameter("x", "float", 0.0, 1.0, default=0.0).size())
+
+
+@pytest.mark.parametrize("kind", ["Int", "Float"])
+@pytest.mark.parametrize(("low", "high"), [(9, 1), ("a", "b"), (float("nan"), 1.0)])
+def test_a_range_that_holds_nothing_is_refused_where_it_is_drawn(kind, low, high):
+    with pytest.raises(SpaceError, match=rf"hp.{kind}\('n', .*give two numbers, the lower one first"):
+        getattr(Defaults(), kind)("n", low, high)

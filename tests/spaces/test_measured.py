@@ -34,7 +34,7 @@ from spaces import Space, read_recipe, sample_recipe
 def sample(hp):
     hp.Int("blocks", 1, 6)
     hp.Choice("filters", [4, 8])
-    hp.Choice("fault", ["none", "exit", "kill", "shout", "no_model", "slow"])
+    hp.Choice("fault", "none exit kill shout no_model slow logits classes two own input".split())
     sample_recipe(hp)
     return dict(hp.values)
 
@@ -58,6 +58,24 @@ def build(config, data):
         x = keras.layers.Conv2D(config["filters"], 3, padding="same", activation="relu")(x)
         x = keras.layers.MaxPooling2D()(x)
     x = keras.layers.Flatten()(x)
+    if config["fault"] == "own":
+        class Own(keras.Model):
+            def call(self, images):
+                return images
+
+        return Own()
+    if config["fault"] == "logits":
+        return keras.Model(image, keras.layers.Dense(data.classes)(x))
+    if config["fault"] == "classes":
+        return keras.Model(image, keras.layers.Dense(data.classes + 3, activation="softmax")(x))
+    if config["fault"] == "two":
+        return keras.Model(image, [keras.layers.Dense(data.classes, activation="softmax")(x)] * 2)
+    if config["fault"] == "input":
+        wide = keras.Input((32, 32, 3))
+        last = keras.layers.Dense(data.classes, activation="softmax")(keras.layers.Flatten()(wide))
+        return keras.Model(wide, last)
+    if config.get("width", 0):
+        x = keras.layers.Dense(config["width"])(x)
     return keras.Model(image, keras.layers.Dense(data.classes, activation="softmax", dtype="float32")(x))
 
 
@@ -122,6 +140,18 @@ def test_what_build_did_not_look_at_needs_no_second_network(mine: Any) -> None:
         os.kill(asked._process.pid, signal.SIGCONT)
 
 
+def test_a_name_that_build_asks_for_in_vain_needs_no_second_network_and_one_that_is_there_does(mine: Any) -> None:
+    data, asked = describe("digits"), builder(mine)
+    plain = mine.params(config(mine, blocks=3), data)
+    assert asked._process is not None
+    os.kill(asked._process.pid, signal.SIGSTOP)
+    try:
+        assert mine.params(config(mine, blocks=3, momentum=0.5), data) == plain
+    finally:
+        os.kill(asked._process.pid, signal.SIGCONT)
+    assert mine.params(config(mine, blocks=3, width=7), data) != plain
+
+
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -129,6 +159,11 @@ def test_what_build_did_not_look_at_needs_no_second_network(mine: Any) -> None:
         ({"fault": "kill"}, "building the network ended its process with -9"),
         ({"fault": "no_model"}, "TypeError: it returned 'a network', not a Keras model"),
         ({"blocks": 6}, "ValueError"),
+        ({"fault": "logits"}, "gives no probabilities: .*end it with activation='softmax'"),
+        ({"fault": "classes"}, r"gives \(13,\) for each image; it must give the probabilities of the 10 classes"),
+        ({"fault": "two"}, "has 1 inputs and 2 outputs"),
+        ({"fault": "own"}, "a Own whose inputs are not known"),
+        ({"fault": "input"}, r"takes images of \(32, 32, 3\), those of digits are \(8, 8, 1\)"),
     ],
 )
 def test_a_network_that_cannot_be_built_is_the_fault_of_its_configuration(
@@ -201,7 +236,6 @@ LOOKS: list[Any] = [
     lambda c: {**c},
     lambda c: c | {"z": 1},
     lambda c: {"z": 1} | c,
-    lambda c: "a" in c,
     lambda c: c == {"a": 1},
     lambda c: c.copy(),
     lambda c: c.items(),
@@ -227,8 +261,11 @@ def test_looks_at_single_values_are_remembered(values: dict[str, int], data: st.
         assert watched[name] == values[name]
         assert watched.get(name) == values[name]
     assert watched.looked_at() == {name: values[name] for name in names}
-    watched.get("not there")
-    assert watched.looked_at() is None
+    assert watched.absent() == []
+    assert watched.get("not there") is None
+    assert "nor there" not in watched
+    assert watched.looked_at() == {name: values[name] for name in names}
+    assert watched.absent() == ["nor there", "not there"]
 
 
 def test_a_formula_that_is_there_is_used_and_only_the_other_measured(mine: Any) -> None:
