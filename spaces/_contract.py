@@ -46,7 +46,8 @@ def check_outputs(network: Any, data: DataSpec) -> None:
     images = np.random.Generator(np.random.PCG64(0)).integers(0, 256, shape).astype(np.uint8)
     found = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(network(images, training=False), "float32")))
     sums = found.sum(axis=1, dtype=np.float64)
-    if not np.isfinite(found).all() or (found < 0).any() or (np.abs(sums - 1) > TOLERANCE).any():
+    # Not a number is no fault of the last layer: training says it.
+    if (found < 0).any() or (np.abs(sums - 1) > TOLERANCE).any():
         raise ValueError(
             f"its network gives no probabilities: for a random image they are {found.min():.3g} to {found.max():.3g} "
             f"and sum up to {sums[0]:.3g}; end it with activation='softmax'"

@@ -40,6 +40,7 @@ def test_keras_and_saved_model_give_the_same_and_replace_only_by_force(registry,
     assert {p.name for p in to.iterdir()} == {"net.keras", "saved"}, "nothing left aside"
 
 
+@pytest.mark.long
 def test_a_model_trained_with_jax_becomes_onnx_that_takes_any_number_of_raw_images(registry, to):
     import onnxruntime
 

@@ -88,7 +88,8 @@ SPACE = Space(name="mine", summary="mine", dataset="digits", sample=sample, buil
 def mine(tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = tmp_path_factory.mktemp("mine") / "mine.py"
     path.write_text(SPACE)
-    return find(str(path))
+    yield find(str(path))
+    _measured._builder(str(path)).close()
 
 
 def config(space: Any, **said: Any) -> dict[str, Any]:
@@ -119,6 +120,7 @@ def test_they_equal_the_formulas_of_a_space_that_has_them(tmp_path: Path) -> Non
         assert measured.params(drawn, data) == told.params(drawn, data)
         assert measured.multiply_adds(drawn, data) == told.multiply_adds(drawn, data)
         assert measured.activations(drawn, data) == pytest.approx(told.activations(drawn, data), rel=0.2)
+    builder(measured).close()
 
 
 def test_a_space_with_formulas_keeps_them_and_starts_no_process() -> None:
