@@ -54,12 +54,19 @@ def delete(name: str, settings: Settings, *, yes: bool, as_json: bool) -> int:
         runs = _runs(connection, identity, study) if identity else []
         if not yes:
             trials = sum(r.number is not None for r in runs)
-            click.confirm(
+            asked = (
                 f"delete study {name}: {trials} trial runs in {masked(settings.tracking_uri)} and "
-                f"{_megabytes(folder):.0f} MB in {folder}?",
-                abort=True,
-                err=True,
+                f"{_megabytes(folder):.0f} MB in {folder}?"
             )
+            try:
+                agreed = click.confirm(asked, err=True)
+            except click.Abort:
+                if sys.stdin.isatty():  # Ctrl-C
+                    raise
+                click.echo(err=True)  # the question stands alone on its line
+                raise InputError(f"nobody is there to answer; nothing was deleted: delete {name} --yes") from None
+            if not agreed:
+                raise click.Abort
         kept = _remove_runs(connection, runs)
         if study is not None:
             optuna.delete_study(study_name=name, storage=study._storage)

@@ -90,7 +90,9 @@ def test_delete_asks_first_and_does_nothing_without_a_yes(home):
     assert code != 0
     assert "delete study done: 4 trial runs" in err or "trial runs" in err
     assert (tree(home), runs(home, "done")) == before
-    assert command(home, "delete", "done")[0] != 0, "nobody there to answer is no yes"
+    code, _, err = command(home, "delete", "done")
+    assert code == 2, "nobody there to answer is no yes"
+    assert err.splitlines()[-1] == "error: nobody is there to answer; nothing was deleted: delete done --yes"
     assert runs(home, "done") == before[1]
 
 
