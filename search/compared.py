@@ -13,7 +13,7 @@ from typing import Any
 
 from search import figures, links, report, store
 from search.errors import InputError
-from search.plan import DATA
+from search.plan import noted_data
 from search.settings import Settings
 from search.trained import epochs
 from spaces import Space, find
@@ -165,7 +165,7 @@ class _Reader:
             _space(plan["space"], plan.get("dataset")),
         )
         data = _described(space)
-        noted = study.user_attrs.get("plan.first", {}).get(DATA)  # a study of an older program did not say
+        noted = noted_data(study.user_attrs)
         if noted is not None and data is not None and data.digest != noted:
             data = None  # the images have changed since
         history: History = [event["metrics"] for event in store.epochs(folder)]

@@ -387,6 +387,12 @@ def check_space(study: str, space: Space, began_with: Mapping[str, str] | None) 
     )
 
 
+def noted_data(attributes: Mapping[str, Any]) -> str | None:
+    """The digest of the images that a study began with, from its attributes; None where an older program made it."""
+    found: str | None = attributes.get("plan.first", {}).get(DATA)
+    return found
+
+
 def check_data(study: str, space: Space, began_with: str | None) -> None:
     """Raises InputError where a study's images are not those that it began with."""
     now = describe(space.dataset).digest

@@ -19,7 +19,7 @@ from search import evaluation, gate, job, report, sealed, store, weights
 from search.candidate import Candidate
 from search.errors import OK, REFUSED, InputError, SearchError
 from search.evaluation import Figures
-from search.plan import DATA, Plan, Request, check_data
+from search.plan import Plan, Request, check_data, noted_data
 from search.plan import resume as resumed_plan
 from search.reproduce import RECIPE, RECIPE_TAG, REPORT_TAG
 from search.retrain import retrain
@@ -77,7 +77,7 @@ class Promotion:
         self.plan: Plan = resumed_plan(stored, Request(space=stored["space"], study=asked.study))
         self.space: Space = space_of(self.plan)
         self.data: DataSpec = describe(self.space.dataset)
-        check_data(asked.study, self.space, self.study.user_attrs.get("plan.first", {}).get(DATA))
+        check_data(asked.study, self.space, noted_data(self.study.user_attrs))
         self.model = asked.model or self.space.name
         self.place = f"{EVALUATION}/{self.model}"  # a model may be a version under several names, each with its report
         self.rules = gate.Rules(least_gain=asked.least_gain)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from search import repeats, report
 from search.errors import InputError
 from search.fitting import images_there
-from search.plan import DATA, SPACE_IN_NAME, Request, check_data
+from search.plan import SPACE_IN_NAME, Request, check_data, noted_data
 from search.plan import resume as resumed_plan
 from search.repeats import Repeated
 from search.settings import Settings
@@ -44,7 +44,7 @@ def repeat(wanted: Wanted, asked: Request, settings: Settings, *, offline: bool,
     if stored.get("repeats"):
         raise InputError(f"study {wanted.study!r} is one of repeats; repeat {stored['repeats'][0]['study']!r} instead")
     space = stored_space(stored)
-    check_data(wanted.study, space, study.user_attrs.get("plan.first", {}).get(DATA))
+    check_data(wanted.study, space, noted_data(study.user_attrs))
     epochs = wanted.epochs or (space.epochs if wanted.full else None)
     chosen = repeats.sources(study, wanted.top, epochs=epochs, to_best=wanted.all_data)
     plan = resumed_plan(stored, replace(asked, space=stored["space"], study=wanted.study, trials=None))

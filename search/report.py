@@ -14,6 +14,7 @@ from rich.table import Table
 import spaces as catalogue
 from search import store
 from search.budget import TIME_LIMIT, USED_UP
+from search.differing import differing
 from search.errors import InputError
 from search.settings import Settings, masked, problems
 from search.specs import stored_space
@@ -367,11 +368,9 @@ def _print_best(study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
 
 def _print_unshown(columns: Sequence[str], trials: Sequence[FrozenTrial]) -> None:
     """Which hyperparameters differ among the trials of a table that has no room for them."""
-    configs = [t.user_attrs.get("config", {}) for t in trials]
-    names = dict.fromkeys(name for config in configs for name in config if name not in columns)
-    differing = [n for n in names if len({show_value(config.get(n, "")) for config in configs}) > 1]
-    if differing:
-        print(f"not shown, though they differ: {', '.join(differing)} (all of them: --json, or trials.csv in MLflow)")
+    found = [n for n in differing([t.user_attrs.get("config", {}) for t in trials]) if n not in columns]
+    if found:
+        print(f"not shown, though they differ: {', '.join(found)} (all of them: --json, or trials.csv in MLflow)")
 
 
 def outcome(ended: Outcome, settings: Settings, as_json: bool) -> int:

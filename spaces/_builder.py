@@ -6,10 +6,10 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from spaces._contract import check, check_outputs
+from spaces._contract import check, check_outputs, leaves
 from spaces._find import find, line_of
 from spaces._space import Space
 from spaces.datasets._spec import spec_of
@@ -92,24 +92,13 @@ def counts(network: Any) -> dict[str, int]:
     import keras
 
     found = {"params": int(network.count_params()), "multiply_adds": 0, "activations": 0}
-    for layer in _leaves(network):
+    for layer in leaves(network):
         shape = _output(layer)
         positions = math.prod(shape[:-1])
         found["multiply_adds"] += positions * sum(math.prod(w.shape) for w in layer.weights if len(w.shape) > 1)
         found["activations"] += math.prod(shape)
     keras.backend.clear_session()
     return found
-
-
-def _leaves(model: Any) -> Iterator[Any]:
-    """Layers without layers of their own that are known by their outputs, models in models included."""
-    import keras
-
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _leaves(layer)
-        elif not isinstance(layer, keras.layers.InputLayer):
-            yield layer
 
 
 def _output(layer: Any) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -58,10 +59,19 @@ def foreign(network: Any) -> list[str]:
     """Layers that are none of Keras' own, or hold code: such a model trains, but nobody can load it safely."""
     import keras
 
-    found: list[str] = []
-    for layer in network.layers:
+    return [
+        f"{layer.name} ({type(layer).__name__})"
+        for layer in leaves(network)
+        if isinstance(layer, keras.layers.Lambda) or type(layer).__module__.partition(".")[0] != "keras"
+    ]
+
+
+def leaves(model: Any) -> Iterator[Any]:
+    """The layers of a model but for its inputs; those of models in it are taken one by one."""
+    import keras
+
+    for layer in model.layers:
         if isinstance(layer, keras.Model):
-            found += foreign(layer)
-        elif isinstance(layer, keras.layers.Lambda) or type(layer).__module__.partition(".")[0] != "keras":
-            found.append(f"{layer.name} ({type(layer).__name__})")
-    return found
+            yield from leaves(layer)
+        elif not isinstance(layer, keras.layers.InputLayer):
+            yield layer
