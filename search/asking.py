@@ -25,7 +25,8 @@ class Asker:
     """Gives a study its trials one by one, and learns from what they took which ones to refuse.
 
     `say` hears of what is refused; `passed_over` hears of a configuration that the space's own code failed on and
-    says whether to go on. `exhausted` is why nothing is left, where the total was not reached.
+    says whether to go on. `exhausted` is why nothing is left, where the total was not reached; `waits` says that the
+    sampler has nothing now, but will once it has heard of what runs.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Asker:
         self.baselines: list[Baseline] = []
         self.observed: list[memory.Observation] = []
         self.exhausted = ""
+        self.waits = False
 
     def take_up(self, trials: list[FrozenTrial]) -> None:
         """Where `trials` of an earlier process left it: baselines that were not tried, memory that was seen."""

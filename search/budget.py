@@ -41,6 +41,13 @@ def read_size(text: str) -> float | None:
     return (float(match[1]) * SIZES[match[2]] or None) if match else None
 
 
+def read_share(text: str) -> float | None:
+    """The share of 0.1 or 10%; None where it is not one from 0 to 1."""
+    match = re.fullmatch(r"(\d*\.?\d+)\s*(%|)", text)
+    share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    return share if 0.0 <= share <= 1.0 else None
+
+
 def read_budget(text: str) -> Budget | None:
     """The budget of 8gpu-h or 90core-m; None where it is not one."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(gpu|core)-(s|m|h|d)", text)

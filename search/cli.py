@@ -43,8 +43,11 @@ SEARCH = (
     click.option("--trials", help="Trials in all, those already in the study included."),
     click.option("--epochs", help="Most epochs a trial; a known setting keeps its own where they are fewer."),
     *SLOTS,
-    click.option("--sampler", help="Who proposes: tpe (default), random, or qmc (evenly spread)."),
-    click.option("--pruner", help="Who stops early: asha (default), median or none."),
+    click.option(
+        "--sampler", help="Who proposes: auto (default), or one that `samplers` lists, as NAME:OPTION=VALUE,..."
+    ),
+    click.option("--pruner", help="Who stops early: auto (default), or one that `samplers` lists, in the same way."),
+    click.option("--audit", help="Run this share of the stopped trials to their end, to see how often that was wrong."),
     click.option("--seed", help="Fixes every random choice (default 0)."),
     click.option("--study", help="Name of the study; an existing one goes on."),
     click.option("--backend", help="tensorflow (default, or KERAS_BACKEND) or jax."),

@@ -38,6 +38,8 @@ UNLOGGED = (
     "narrowings",
     "repeats",
     "dataset",
+    "auto",
+    "why",
     DECLARED,
     DATA,
 )  # of a plan: no parameter of its run

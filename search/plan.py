@@ -11,7 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from search.budget import Budget, read_budget, read_size
+from search.budget import Budget, read_budget, read_share, read_size
+from search.choosing import choose
 from search.errors import InputError
 from search.executors.devices import Gpu, Slot, cores, gpus, memory, share
 from search.fitting import Images, check_images, check_narrowings, choose_baselines, images_there, space_problems
@@ -21,8 +22,6 @@ from search.settings import problems as settings_problems
 from spaces import Space, declared, find
 from spaces.datasets import DataSpec, canonical, describe
 
-SAMPLER_NAMES = ("tpe", "random", "qmc")
-PRUNER_NAMES = ("asha", "median", "none")
 BACKENDS = ("tensorflow", "jax")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
@@ -45,6 +44,7 @@ IDENTITY = (
     "epochs",
     "sampler",
     "pruner",
+    "audit",
     "seed",
     "train_limit",
     "validation_limit",
@@ -58,7 +58,7 @@ IDENTITY = (
 )
 
 
-OLDER = {"repeats": [], "merged": False, "dataset": None}  # what a study of an older program did not say
+OLDER = {"repeats": [], "merged": False, "dataset": None, "audit": 0.0}  # what a study of an older program did not say
 DECLARED = "declared"  # in the plan a study began with: its hyperparameters then
 DATA = "data"  # and the digest of its data
 
@@ -77,6 +77,7 @@ class Request:
     gpus: str | None = None
     sampler: str | None = None
     pruner: str | None = None
+    audit: str | None = None
     seed: str | None = None
     study: str | None = None
     backend: str | None = None
@@ -134,6 +135,9 @@ class Plan:
     cuts: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     repeats: tuple[dict[str, Any], ...] = ()  # the configurations to train again, as search.repeats has them
+    auto: tuple[str, ...] = ()  # what nobody named and the program chose, and why
+    why: tuple[str, ...] = ()
+    audit: float = 0.0  # share of stopped trials that go on to their end, to see whether stopping was right
     merged: bool = False  # trains on training and validation data together
     dataset: str | None = None  # another than the space's own
 
@@ -194,8 +198,18 @@ def make(
     plan_seed = read.whole("--seed", request.seed, 0, least=0)
     backend = read.one_of("--backend", request.backend or os.environ.get("KERAS_BACKEND"), BACKENDS, "tensorflow")
     precision = read.one_of("--precision", request.precision, PRECISIONS, "auto")
-    sampler = read.one_of("--sampler", request.sampler, SAMPLER_NAMES, "tpe")
-    pruner = read.one_of("--pruner", request.pruner, PRUNER_NAMES, "none" if request.baselines_only else "asha")
+    choice = choose(
+        space,
+        narrowings,
+        read,
+        sampler=request.sampler,
+        pruner=request.pruner,
+        trials=trials,
+        epochs=epochs,
+        slots=len(slots),
+        only_known=request.baselines_only,
+    )
+    audit = read.parsed("--audit", request.audit, read_share, "give a share of the stopped trials, like 0.1") or 0.0
     timeout = read.seconds("--timeout", request.timeout)
     max_params = None if request.max_params is None else read.whole("--max-params", request.max_params, 1)
     keep = None if request.keep == "all" else read.whole("--keep", request.keep, 5, least=0)
@@ -233,8 +247,11 @@ def make(
         epochs=epochs,
         timeout=timeout,
         slots=slots,
-        sampler=sampler,
-        pruner=pruner,
+        sampler=choice.sampler,
+        pruner=choice.pruner,
+        auto=choice.auto,
+        why=choice.why,
+        audit=audit,
         seed=plan_seed,
         backend=backend,
         precision=_precision(precision, slots, found),
@@ -312,6 +329,8 @@ def describe_plan(plan: Plan) -> list[str]:
     if plan.cuts:
         lines.append("no GPU: the search is cut to size (--full turns this off)")
         lines += [f"  cut: {cut}" for cut in plan.cuts]
+    if not nothing_drawn:
+        lines += [f"  {reason}" for reason in plan.why]
     return lines + list(plan.left_out)
 
 
@@ -339,7 +358,7 @@ def resume(stored: Mapping[str, Any], request: Request) -> Plan:
     limits = _limits(request, slots, read, stored)
     if read.problems:
         raise InputError(read.problems)
-    tuples = {name: tuple(stored.get(name, ())) for name in ("baselines", "cuts", "left_out", "repeats")}
+    tuples = {name: tuple(stored.get(name, ())) for name in ("baselines", "cuts", "left_out", "repeats", "auto", "why")}
     changed = {
         "slots": slots,
         "trials": trials,
@@ -348,6 +367,13 @@ def resume(stored: Mapping[str, Any], request: Request) -> Plan:
         "gpu_memory": _gpu_memory(slots, found),
     }
     return Plan(**(dict(stored) | tuples | changed | limits))
+
+
+def as_begun(plan: Plan, stored: Mapping[str, Any] | None) -> Plan:
+    """The plan with what nobody named as the study of that name, if there is one, began with it."""
+    if stored is None:
+        return plan
+    return replace(plan, **{name: stored[name] for name in plan.auto if name in stored}, why=())
 
 
 def check_identity(plan: Plan, stored: Mapping[str, Any]) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from search.engines.pruners import REDUCTION, rungs
+from search.engines import menu
+from search.engines.rungs import rungs
 from search.plan import Plan, describe_plan
 from search.report import emit, print_table
 from search.settings import Settings
@@ -112,11 +113,14 @@ def _sized(space: Space, hp: Any, data: DataSpec) -> Corner:
 
 def epochs_a_trial(plan: Plan) -> float:
     """Epochs a searched trial is expected to train: all of them, or what successive halving leaves."""
-    if plan.pruner != "asha":
+    chosen = menu.read("pruner", plan.pruner)
+    if chosen.name != "asha":
         return float(plan.epochs)
+    options = menu.defaults("pruner", chosen)
+    reduction = options["reduction_factor"]
     expected, alive, before = 0.0, 1.0, 0
-    for rung in [*rungs(plan.epochs), plan.epochs]:
-        expected, alive, before = expected + alive * (rung - before), alive / REDUCTION, rung
+    for rung in [*rungs(plan.epochs, options.get("min_resource"), reduction), plan.epochs]:
+        expected, alive, before = expected + alive * (rung - before), alive / reduction, rung
     return expected
 
 

@@ -93,6 +93,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def stored_plan(study_folder: Path) -> dict[str, Any] | None:
+    """The plan that a study began with or went on with last, by its folder; None where that does not say."""
+    plan: dict[str, Any] | None = (read_json(study_folder / "study.json") or {}).get("attributes", {}).get("plan")
+    return plan
+
+
 def append(folder: Path, event: dict[str, Any]) -> float:
     """Add one event to a trial's events.jsonl; it is on disk when this returns its time (seconds since 1970)."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,6 +148,21 @@ def read_events(folder: Path) -> tuple[list[dict[str, Any]], int]:
 def lines(damaged: int) -> str:
     """So many damaged lines, in words."""
     return "1 damaged line" if damaged == 1 else f"{damaged} damaged lines"
+
+
+def standing(recorded: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a trial's record says of its rests, as attributes of the study store: where it rests, until when it trains
+    then, after which epochs it went on only to be audited. Nothing of what the record does not speak of."""
+    found: dict[str, Any] = {}
+    for event in recorded:
+        if event["event"] == "verdict" and event.get("rest"):
+            found["rests"] = event["epochs"]
+        elif event["event"] == "promoted":
+            found["rests"] = None
+            found |= {} if event.get("until") is None else {"until": event["until"]}
+        if event["event"] in ("verdict", "promoted") and event.get("audited"):
+            found["audited"] = event["epochs"]
+    return found
 
 
 def attempts(folder: Path) -> list[dict[str, Any]]:

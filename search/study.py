@@ -19,14 +19,26 @@ from search.asking import MEMORY, Asker
 from search.budget import Clock, share, trained
 from search.console import Progress, Row, Screen
 from search.engines import optuna as engine
-from search.engines.pruners import PRUNERS, rungs
+from search.engines import pruners
+from search.engines.menu import read
+from search.engines.scheduler import GO, UNTIL, Scheduler, resting
 from search.errors import FAILED, OK, InputError, SearchError
 from search.executors.devices import Slot
 from search.executors.local import Died, LocalExecutor
 from search.interrupt import Interrupt, heeded
 from search.lease import Lease, leased, owned
 from search.mirror import IDENTITY, MIRRORED, REASON, Mirror
-from search.plan import DATA, DECLARED, Plan, check_data, check_identity, check_space, describe_plan, said_space
+from search.plan import (
+    DATA,
+    DECLARED,
+    Plan,
+    as_begun,
+    check_data,
+    check_identity,
+    check_space,
+    describe_plan,
+    said_space,
+)
 from search.settings import Settings
 from search.specs import space_of, trial_spec
 from search.trial.faults import MACHINE
@@ -62,8 +74,8 @@ class Outcome:
 class Active:
     """A trial on a slot: its handle in the study, its run, its spec, its epochs so far.
 
-    `ending` is why it alone must stop, as (reason, words); `began` is on the monotonic clock, `before` the seconds
-    that earlier attempts took.
+    `ending` is why it alone must stop, as (reason, words), `rests` the epochs after which it is to wait, None where it
+    is not; `began` is on the monotonic clock, `before` the seconds that earlier attempts took.
     """
 
     trial: optuna.Trial
@@ -76,6 +88,7 @@ class Active:
     reported: frozenset[int]
     began: float = field(default_factory=time.monotonic)
     ending: tuple[str, str] | None = None
+    rests: int | None = None
 
     @property
     def seconds(self) -> float:
@@ -89,6 +102,7 @@ def run(plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = 
     `offline` takes an MLflow that is away for granted. Raises SearchError, SpaceError or TrackingError with one line
     for people.
     """
+    plan = as_begun(plan, store.stored_plan(settings.study_folder(plan.study)))
     space = space_of(plan)
     progress = Progress(
         plan.study,
@@ -133,7 +147,7 @@ def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
     settings.home.mkdir(parents=True, exist_ok=True)
     opened = engine.storage(settings.storage)
     known = {s.study_name for s in engine.studies(opened)}
-    pruner = PRUNERS[plan.pruner](plan.epochs)
+    pruner = pruners.make(read("pruner", plan.pruner), plan.epochs)
     study = engine.open_study(
         opened, plan.study, direction=space.direction, pruner=pruner, create=plan.study not in known
     )
@@ -205,7 +219,7 @@ class Session:
         self.mirror = Mirror(tracker, study, plan, space, folder, mirror.keep_provenance(folder, collect(Path.cwd())))
         self.shelf = Shelf(study, folder, space, tracker, plan.keep)
         self.clock = Clock(plan.timeout, plan.budget, folder)
-        self.rungs = tuple(rungs(plan.epochs)) if plan.pruner == "asha" else None  # None: the pruner looks every epoch
+        self.scheduler = Scheduler(study, plan.pruner, plan.epochs, audit=plan.audit, seed=plan.seed)
         self.active: dict[int, Active] = {}
         self.waiting: list[FrozenTrial] = []
         self.found: set[int] = set()  # trials whose run may have been made already
@@ -214,7 +228,7 @@ class Session:
         self.pressed = 0  # Ctrl-C, when the study's end began
         self.said_waiting = self.gave_up = False  # at the end, of MLflow
         self.fault = ""  # of the machine, in one line that says what to do
-        self.nothing_left = False
+        self.nothing_left = False  # but what rests may still go on
         self.failures = 0  # in a row
 
     # ---- the story
@@ -228,6 +242,8 @@ class Session:
                 if not self.reason:
                     self._fill_slots()
                 if not self.active and (self.reason or (self.nothing_left and not self.waiting)):
+                    if not self.reason:
+                        self._end_resting()
                     break
                 for slot, number, message in self.executor.events(TICK):
                     if not isinstance(message, Died) and message["event"] == "leftovers":
@@ -261,8 +277,9 @@ class Session:
         self.mirror.describe_study()
         self.tracker.reopen(self.mirror.parent)
         trials = self.study.get_trials(deepcopy=False)
-        self.waiting = engine.unfinished(trials)
-        self.found = {trial.number for trial in self.waiting}
+        unfinished = [self._as_recorded(trial) for trial in engine.unfinished(trials)]
+        self.waiting = [trial for trial in unfinished if resting(trial) is None]
+        self.found = {trial.number for trial in unfinished}
         mirrored = set(self.study.user_attrs.get(MIRRORED, ()))
         behind = [t for t in engine.counted(trials) if t.state.is_finished() and t.number not in mirrored]
         for trial in behind:
@@ -314,14 +331,56 @@ class Session:
 
     def _fill_slots(self) -> None:
         for slot in self.executor.free():
-            if self.waiting:
-                self._start(self.waiting.pop(0), slot)
-                continue
-            trial = None if self.nothing_left else self.asker.next()
+            trial = self._next()
             if trial is None:
-                self.nothing_left = True
                 return
             self._start(trial, slot)
+
+    def _next(self) -> FrozenTrial | None:
+        """The trial that a free slot takes: one that waits, one that rests and may go on, or a new one."""
+        if self.waiting:
+            return self.waiting.pop(0)
+        number = self.scheduler.promoted(last=self.nothing_left)
+        if number is None and not self.nothing_left:
+            trial = self.asker.next()
+            if trial is not None:
+                return trial if resting(trial) is None else self._wake(trial)
+            if self.asker.waits and self.active:  # the sampler wants to hear of them first
+                return None
+            self.nothing_left = True
+            number = self.scheduler.promoted(last=True)
+        if number is not None:
+            return self._wake(engine.numbered(self.study, number))
+        if not self.active:
+            for trial in self.scheduler.audited(self._resting()):
+                return self._wake(trial, audited=True)
+        return None
+
+    def _resting(self) -> list[FrozenTrial]:
+        trials = engine.unfinished(self.study.get_trials(deepcopy=False))
+        return [trial for trial in trials if resting(trial) is not None]
+
+    def _wake(self, frozen: FrozenTrial, *, audited: bool = False) -> FrozenTrial:
+        """A resting trial goes on; that is written down before it is acted on."""
+        epochs = resting(frozen)
+        event = {"event": "promoted", "epochs": epochs, "until": frozen.user_attrs.get(UNTIL)}
+        store.append(store.trial_folder(self.folder, frozen.number), event | ({"audited": True} if audited else {}))
+        trial = engine.reopen(self.study, frozen)
+        if audited:
+            trial.set_user_attr(engine.AUDITED, epochs)
+        trial.set_user_attr(engine.RESTS, None)
+        return engine.numbered(self.study, frozen.number)
+
+    def _as_recorded(self, frozen: FrozenTrial) -> FrozenTrial:
+        """An unfinished trial as its record has it: a kill may have come before the study store was told."""
+        said = store.standing(store.events(store.trial_folder(self.folder, frozen.number)))
+        wrong = {name: value for name, value in said.items() if frozen.user_attrs.get(name) != value}
+        if not wrong:
+            return frozen
+        trial = engine.reopen(self.study, frozen)
+        for name, value in wrong.items():
+            trial.set_user_attr(name, value)
+        return engine.numbered(self.study, frozen.number)
 
     # ---- run
 
@@ -350,7 +409,7 @@ class Session:
             data_folder=self.data_folder,
             attempt=attempt,
             recorded=len(recorded),
-            rungs=self.rungs or (),
+            rungs=self.scheduler.rungs(frozen),
         )
         spec = replace(spec, pictures=str(store.pictures_folder(self.folder)))
         if attempt > 1 and self._pruned_before(trial, spec):
@@ -425,24 +484,38 @@ class Session:
         if epoch + 1 not in active.reported:  # a study taken over without its folders trains them again
             active.trial.report(value, epoch + 1)
         self.screen.epoch(number, epoch + 1, metrics)
-        return "prune" if self._prunes(active.trial, active.spec, epoch + 1) else stop
+        if word := self._decide(active.trial, active.spec, epoch + 1):
+            active.rests = epoch + 1 if word == "rest" else None
+            return "prune" if word == "prune" else "stop"
+        return stop
 
-    def _prunes(self, trial: optuna.Trial, spec: TrialSpec, epochs: int) -> bool:
-        """Whether the pruner stops a trial after `epochs`; what it says is written down before it is acted on."""
-        compared = self.rungs is None or epochs in self.rungs
-        if epochs >= spec.epochs or spec.patience == 0 or not compared:
-            return False
-        verdict, notes = engine.should_prune(self.study, trial)
-        if verdict or notes:
-            store.append(spec.path, {"event": "verdict", "epochs": epochs, "prune": verdict, "notes": notes})
-            engine.note_verdict(self.study, trial, notes)
-        return verdict
+    def _decide(self, trial: optuna.Trial, spec: TrialSpec, epochs: int) -> str:
+        """What else than going on becomes of a trial after `epochs`: prune or rest; empty where it goes on.
+
+        What the scheduler says is written down before it is acted on.
+        """
+        if spec.patience == 0:  # a known setting
+            return ""
+        verdict = self.scheduler.after(trial, epochs, spec.epochs)
+        if verdict != GO:
+            said = {"prune": verdict.word == "prune", "notes": dict(verdict.notes)}
+            said |= {"rest": True} if verdict.word == "rest" else {}
+            said |= {"audited": True} if verdict.audited else {}
+            store.append(spec.path, {"event": "verdict", "epochs": epochs, **said})
+            engine.note_verdict(self.study, trial, verdict.notes)
+            if verdict.audited:
+                trial.set_user_attr(engine.AUDITED, epochs)
+                self.screen.step(f"trial {spec.number}: stopped after {epochs} epochs; goes on to be audited")
+        return "" if verdict.word == "go" else verdict.word
 
     def _pruned_before(self, trial: optuna.Trial, spec: TrialSpec) -> bool:
         """Whether a trial that goes on was to end where its record does: killed between the verdict and its end."""
-        said = [e for e in store.events(spec.path) if e["event"] == "verdict" and e["epochs"] == spec.recorded]
+        events = store.events(spec.path)
+        said = [e for e in events if e["event"] in ("verdict", "promoted") and e["epochs"] == spec.recorded]
         if not said:
-            return spec.recorded > 0 and self._prunes(trial, spec, spec.recorded)
+            return spec.recorded > 0 and self._decide(trial, spec, spec.recorded) == "prune"
+        if said[-1]["event"] == "promoted":
+            return False
         engine.note_verdict(self.study, trial, said[-1]["notes"])
         return bool(said[-1]["prune"])
 
@@ -452,6 +525,8 @@ class Session:
         if message["state"] == "stopped":
             if active.ending:
                 return self._failed(active, *active.ending)
+            if active.rests is not None and not self.reason:
+                return self._rest(active)
             return self._pause([active], f"after {len(active.history)} epochs")
         pruned = message["state"] == "pruned"
         reason = "pruned" if pruned else ("early stopping" if message["early"] else "")
@@ -523,14 +598,17 @@ class Session:
 
     def _ended(self, active: Active, state: str, note: str) -> None:
         """A trial is told: its record is closed, MLflow hears of it, its weights are offered."""
-        frozen = engine.numbered(self.study, active.spec.number)
-        said = {k: v for k, v in frozen.user_attrs.items() if k in ("attempts", REASON, "error", MEMORY)}
-        end = {"state": frozen.state.name, "attributes": said, "constraints": frozen.constraints}
-        store.append(active.spec.path, {"event": "finished", **end})
-        self.shelf.offer(active.run, frozen)
-        self.mirror.end(active.run, frozen)
+        self._told(active.spec.number, active.run)
         self._left(active)
         self.screen.ended(active.spec.number, state, note)
+
+    def _told(self, number: int, run: Run) -> None:
+        frozen = engine.numbered(self.study, number)
+        said = {k: v for k, v in frozen.user_attrs.items() if k in ("attempts", REASON, "error", MEMORY)}
+        end = {"state": frozen.state.name, "attributes": said, "constraints": frozen.constraints}
+        store.append(store.trial_folder(self.folder, number), {"event": "finished", **end})
+        self.shelf.offer(run, frozen)
+        self.mirror.end(run, frozen)
 
     def _left(self, active: Active) -> None:
         del self.active[active.spec.number]
@@ -572,6 +650,21 @@ class Session:
             store.append(active.spec.path, {"event": "paused"})
             self._left(active)
             self.screen.ended(active.spec.number, "paused", note)
+
+    def _rest(self, active: Active) -> None:
+        """A trial leaves its slot at a rung, to be gone on with where others turn out to be no better."""
+        active.trial.set_user_attr(engine.RESTS, active.rests)
+        self._pause([active], f"rests after {active.rests} epochs")
+
+    def _end_resting(self) -> None:
+        """Nothing more will run: what still rests was not good enough to go on."""
+        for frozen in self._resting():
+            trial = engine.reopen(self.study, frozen)
+            trial.set_user_attr(REASON, "pruned")
+            self.study.tell(trial, state=TrialState.PRUNED)
+            run = self.mirror.runs.get(frozen.number) or self.mirror.trial(frozen, fresh=False)
+            self._told(frozen.number, run)
+            self.screen.ended(frozen.number, "pruned", f"rested after {resting(frozen)} epochs")
 
     def finish(self) -> Outcome:
         """Draw the study, close its run and say how it ended."""

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from copy import copy as copy_of
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, cast
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
-from optuna.storages import RDBStorage
+from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
-from search.engines.samplers import SAMPLERS, Ask
+from search.engines import menu, samplers
+from search.engines.menu import Chosen
+from search.engines.samplers import Ask
 from search.errors import StoreError
 from search.settings import hint, masked
 from spaces import HyperParameters, Parameter, Space, config_hash, declared
@@ -24,10 +29,16 @@ from spaces import HyperParameters, Parameter, Space, config_hash, declared
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
-MAX_ASKS = 100
-NOTING = (optuna.pruners.SuccessiveHalvingPruner, optuna.pruners.HyperbandPruner)  # pruners that write to the store
+OWN_ASKS = 20  # repeats in a row after which the sampler, which sees no other way, is helped out by random draws
+MAX_ASKS = 100  # and after which nothing is left, unless what is left can be counted
 REFUSED = "search.refused"
+NOTED = "sampler.notes"  # of a trial: what its sampler keeps with it, to go on from
+RESTS = "rests"  # of an unfinished trial: the epochs after which it waits to be gone on with, None where it does not
+AUDITED = "audited"  # of a trial that goes on although it was stopped: the epochs after which
 POSITION = "search.position"  # along the sequence of a sampler that walks one
+
+
+NOTING = ("cmaes", "nsga2", "nsga3")  # samplers that go on from what they noted with each trial
 
 
 class Exhausted(Exception):
@@ -82,7 +93,8 @@ def _typed(parameter: Parameter, value: float) -> float:
 class Proposal:
     """One configuration and what Optuna must store of it; `seed` proposed it after `asks` repeats.
 
-    `position` is where along its sampler's sequence it was found; None for what no sampler drew.
+    `position` is where along its sampler's sequence it was found; None for what no sampler drew. `notes` are what its
+    sampler keeps with it.
     """
 
     config: dict[str, Any]
@@ -92,6 +104,7 @@ class Proposal:
     asks: int = 0
     refused: str | None = None
     position: int | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def derive(seed: int, *parts: object) -> int:
@@ -131,9 +144,32 @@ def open_study(
     return optuna.load_study(study_name=name, storage=store, sampler=sampler, pruner=pruner)
 
 
+class Known(OptunaDraws):
+    """A configuration drawn again, by the values that it has or, where they differ, those that Optuna stored of it."""
+
+    def __init__(self, config: Mapping[str, Any], narrowings: Mapping[str, str]) -> None:
+        self.config, self._given = config, dict(config)
+        super().__init__(FixedTrial(self._given), narrowings)
+
+    def draw(self, parameter: Parameter) -> Any:
+        """One value for `parameter`."""
+        name, grid = parameter.name, parameter.grid()
+        if not parameter.single and not parameter.choices and name in self.config:
+            value = cast(float, self.config[name])
+            if grid is not None and parameter.sampling != "linear" and parameter.step is not None:
+                nearest = min(range(len(grid)), key=lambda i: abs(grid[i] - value))
+                there = math.isclose(grid[nearest], value, rel_tol=1e-9)
+                self._given.setdefault(f"{name}#index", nearest if there else len(grid))  # out of range: Optuna says so
+            elif parameter.sampling == "reverse_log":
+                reflected = cast(float, parameter.high) + cast(float, parameter.low) - value
+                self._given.setdefault(f"{name}#reflected", reflected)
+        drawn = super().draw(parameter)
+        return self.config[name] if name in self.config and parameter.sampling == "reverse_log" else drawn
+
+
 def replay(space: Space, config: Mapping[str, Any], narrowings: Mapping[str, str]) -> Proposal:
-    """A known configuration as a proposal."""
-    hp = OptunaDraws(FixedTrial(dict(config)), narrowings)
+    """A known configuration as a proposal; `config` may also hold what Optuna stored of it (`name#index`)."""
+    hp = Known(config, narrowings)
     drawn = space.sample(hp)
     trial = cast(FixedTrial, hp.trial)
     return Proposal(drawn, dict(trial.params), dict(trial.distributions))
@@ -151,18 +187,29 @@ def propose(
     """The next configuration, one not yet in the study; `refused` says why where it is not to be run.
 
     It is drawn on an in-memory copy of the study by a sampler made from the stored trials and the seeds alone
-    (see Ask), so a repeated configuration leaves no trace and teaches the sampler nothing. Raises Exhausted, and
-    SpaceFault where sample() or `refuse` fails.
+    (see Ask), so a repeated configuration leaves no trace and teaches the sampler nothing. A sampler that proposes
+    known configurations again and again, as on a small grid, is helped out by random draws, at last by what is left.
+    Raises Exhausted, and SpaceFault where sample() or `refuse` fails.
     """
+    chosen, by_chance = menu.read("sampler", sampler), Chosen("random")
     trials = study.get_trials(deepcopy=False)
+    seen = [_as_seen(t) for t in trials]
     known = {t.user_attrs.get("config.hash") for t in trials}
     faulty = [t.params for t in trials if t.state == TrialState.FAIL and REFUSED in t.user_attrs]
     start = 1 + max((t.user_attrs.get(POSITION, -1) for t in trials), default=-1)
-    for asks in range(MAX_ASKS):
+    dimensions = functools.cache(lambda: _dimensions(space, narrowings))
+    listed, most = menu.member("sampler", chosen.name).listed, MAX_ASKS
+    if listed:
+        most = max(MAX_ASKS, samplers.grid_size(dimensions()) - start)
+    for asks in range(most + 1):
         drawn_by = derive(seed, "ask", len(trials), asks)
-        ask = Ask(drawn_by, seed, start + asks, lambda: _dimensions(space, narrowings))
-        copy = optuna.create_study(sampler=SAMPLERS[sampler](ask), directions=study.directions)
-        copy.add_trials(trials)
+        asked = chosen if listed or asks < OWN_ASKS else by_chance
+        if asks == most:  # the one that knows what is left, where that can be listed
+            if not all(samplers.is_listed(d) for d in dimensions().values()):
+                break
+            asked = Chosen("brute")
+        options = asked.options if asked is chosen else {}
+        copy = _copy(study, samplers.make(asked, Ask(drawn_by, seed, start + asks, dimensions, options)), seen)
         trial = copy.ask()
         try:
             config = space.sample(OptunaDraws(trial, narrowings))
@@ -176,8 +223,47 @@ def propose(
             raise fault from error
         frozen = copy.get_trials(deepcopy=False)[-1]
         params, distributions = dict(frozen.params), dict(frozen.distributions)
-        return Proposal(config, params, distributions, drawn_by, asks, refused, start + asks)
-    raise Exhausted(f"no new configuration in {MAX_ASKS} proposals")
+        notes = {k: v for k, v in frozen.system_attrs.items() if asked.name in NOTING}
+        return Proposal(config, params, distributions, drawn_by, asks, refused, start + asks, notes)
+    raise Exhausted(f"no new configuration in {most} proposals")
+
+
+def _copy(study: optuna.Study, sampler: optuna.samplers.BaseSampler, trials: list[FrozenTrial]) -> optuna.Study:
+    """A study in memory of these trials, of the same name, since a pruner tells a trial's bracket by it."""
+    kept = InMemoryStorage()
+    copy = optuna.create_study(
+        study_name=study.study_name, storage=kept, sampler=sampler, pruner=study.pruner, directions=study.directions
+    )
+    for trial in trials:
+        kept.create_new_trial(copy._study_id, _Uncopied.of(trial))
+    return copy
+
+
+class _Uncopied(FrozenTrial):
+    """A trial that a store in memory keeps as it is: it never changes one in place, and copies of all take long."""
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> _Uncopied:
+        """The same trial."""
+        found = copy_of(trial)
+        found.__class__ = cls
+        return cast(_Uncopied, found)
+
+    def __deepcopy__(self, memo: Any) -> _Uncopied:
+        return copy_of(self)
+
+
+def _as_seen(trial: FrozenTrial) -> FrozenTrial:
+    """A trial as samplers are to see it: one that waits at a rung is as good as its epochs say, not unknown."""
+    notes, rests = trial.user_attrs.get(NOTED), trial.user_attrs.get(RESTS) is not None
+    rests = rests and not trial.state.is_finished()
+    if not notes and not rests:
+        return trial
+    seen = copy_of(trial)
+    seen.system_attrs = {**trial.system_attrs, **(notes or {})}
+    if rests:
+        seen.state, seen.datetime_complete = TrialState.PRUNED, trial.datetime_start
+    return seen
 
 
 def _dimensions(space: Space, narrowings: Mapping[str, str]) -> dict[str, BaseDistribution]:
@@ -192,6 +278,7 @@ def _dimensions(space: Space, narrowings: Mapping[str, str]) -> dict[str, BaseDi
 def complete(proposal: Proposal, attributes: Mapping[str, Any]) -> dict[str, Any]:
     """All attributes of a trial made from a proposal."""
     found = dict(attributes) | {"config": proposal.config, "config.hash": config_hash(proposal.config)}
+    found |= {NOTED: dict(proposal.notes)} if proposal.notes else {}
     return found if proposal.position is None else found | {POSITION: proposal.position}
 
 
@@ -263,15 +350,26 @@ def should_prune(study: optuna.Study, trial: optuna.Trial) -> tuple[bool, dict[s
     It is asked on an in-memory copy, so that asking again after a kill gives the same answer: a pruner that compares
     at rungs notes a rung as passed while it is asked. `note_verdict` writes the notes once the answer is written down.
     """
-    if not isinstance(study.pruner, NOTING):
-        return trial.should_prune(), {}
-    copy = optuna.create_study(directions=study.directions, pruner=study.pruner)
-    copy.add_trials(study.get_trials(deepcopy=False))
+    if isinstance(study.pruner, optuna.pruners.NopPruner):
+        return False, {}
+    copy = _copy(study, study.sampler, [_as_stopped(t) for t in study.get_trials(deepcopy=False)])
     mine = numbered(copy, trial.number)
     before = dict(mine.system_attrs)
     verdict = study.pruner.prune(copy, mine)
     after = numbered(copy, trial.number).system_attrs
     return verdict, {name: value for name, value in after.items() if name not in before}
+
+
+def _as_stopped(trial: FrozenTrial) -> FrozenTrial:
+    """A trial that went on only to be audited, as others are to be compared with it: as if it had been stopped."""
+    audited = trial.user_attrs.get(AUDITED)
+    if audited is None:
+        return trial
+    seen = copy_of(trial)
+    seen.state, seen.datetime_complete = TrialState.PRUNED, trial.datetime_complete or trial.datetime_start
+    seen.values = None
+    seen.intermediate_values = {step: v for step, v in trial.intermediate_values.items() if step <= audited}
+    return seen
 
 
 def note_verdict(study: optuna.Study, trial: optuna.Trial, notes: Mapping[str, Any]) -> None:
