@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from search import repeats, store
-from search.engines import memory
+from search.engines import keras_tuner, memory
 from search.engines import optuna as engine
+from search.engines.scheduler import UNTIL, resting
 from search.plan import Plan
 from spaces import Baseline, Space
 from spaces._find import line_of
@@ -46,6 +48,19 @@ class Asker:
         self.observed: list[memory.Observation] = []
         self.exhausted = ""
         self.waits = False
+        self.oracle: keras_tuner.Oracle | None = None
+        if plan.sampler.startswith(keras_tuner.PREFIX):
+            self.oracle = keras_tuner.Oracle(
+                study,
+                plan.sampler,
+                space,
+                found_by=plan.space,
+                dataset=plan.dataset,
+                narrowings=plan.narrowings,
+                metric=space.metric,
+                epochs=plan.epochs,
+                seed=plan.seed,
+            )
 
     def take_up(self, trials: list[FrozenTrial]) -> None:
         """Where `trials` of an earlier process left it: baselines that were not tried, memory that was seen."""
@@ -59,7 +74,8 @@ class Asker:
         for _ in range(MAX_REFUSED):
             trials = self.study.get_trials(deepcopy=False)
             number = len(trials)
-            if len(engine.counted(trials)) >= self.plan.trials:
+            full, answer = len(engine.counted(trials)) >= self.plan.trials, None
+            if full and (self.oracle is None or not self.oracle.goes_on):
                 return None
             if self.plan.repeats:
                 return self._accept(number, *repeats.draw(self.plan, self.space, number))
@@ -67,15 +83,16 @@ class Asker:
                 baseline = self.baselines.pop(0)
                 known = engine.replay(self.space, baseline.config, self.plan.narrowings)
                 return self._accept(number, known, self._of_baseline(baseline))
+            if self.oracle is not None:
+                answer = self.oracle.ask(full=full)
+                self.waits = answer.waits
+                self.exhausted = f"{self.plan.sampler} has nothing more to propose" if answer.stopped else ""
+                if answer.number is not None:
+                    return self._goes_on(answer)
+                if answer.config is None:
+                    return None
             try:
-                proposal = engine.propose(
-                    self.study,
-                    self.space,
-                    self.plan.narrowings,
-                    sampler=self.plan.sampler,
-                    seed=self.plan.seed,
-                    refuse=self._refuse,
-                )
+                proposal = self._proposal() if answer is None else self._of_oracle(answer)
             except engine.Exhausted as exhausted:
                 self.exhausted = f"the space is exhausted: {exhausted}"
                 return None
@@ -89,6 +106,45 @@ class Asker:
             self.say(f"refused beforehand: {proposal.refused}")
         self.exhausted = f"the space is exhausted: {MAX_REFUSED} configurations in a row were refused beforehand"
         return None
+
+    def _proposal(self) -> engine.Proposal:
+        """What a sampler of Optuna's proposes."""
+        return engine.propose(
+            self.study,
+            self.space,
+            self.plan.narrowings,
+            sampler=self.plan.sampler,
+            seed=self.plan.seed,
+            refuse=self._refuse,
+        )
+
+    def _of_oracle(self, answer: keras_tuner.Answer) -> engine.Proposal:
+        """What KerasTuner proposes."""
+        proposal = engine.replay(self.space, answer.config or {}, self.plan.narrowings)
+        until = answer.until if answer.until is not None and answer.until < self.plan.epochs else None
+        said = {keras_tuner.ASKED: dict(answer.entry or {})} | ({} if until is None else {UNTIL: until})
+        try:
+            refused = self._refuse(proposal.config)
+        except Exception as error:  # the space's own code, on this configuration
+            refused = f"the space failed: {type(error).__name__}: {error}".splitlines()[0]
+        return replace(proposal, seed=self.plan.seed, refused=refused, said=said)
+
+    def _goes_on(self, answer: keras_tuner.Answer) -> FrozenTrial:
+        """A trial that rests trains on, until its sampler wants to hear of it again; written down before it is done."""
+        frozen = engine.numbered(self.study, answer.number or 0)
+        until = answer.until if answer.until is not None and answer.until < self.plan.epochs else None
+        event = {"event": "promoted", "epochs": resting(frozen), "until": until, keras_tuner.ASKED: answer.entry}
+        store.append(store.trial_folder(self.folder, frozen.number), event)
+        trial = engine.reopen(self.study, frozen)
+        trial.set_user_attr(keras_tuner.MORE, [*frozen.user_attrs.get(keras_tuner.MORE, []), answer.entry])
+        trial.set_user_attr(UNTIL, until)
+        trial.set_user_attr(engine.RESTS, None)
+        return engine.numbered(self.study, frozen.number)
+
+    def close(self) -> None:
+        """End what helps with asking."""
+        if self.oracle is not None:
+            self.oracle.close()
 
     def observe(self, trial: optuna.Trial, config: dict[str, Any], fitted: bool, peak: float | None) -> None:
         """Keep what a trial took, `peak` in MB, for those to come."""

@@ -159,7 +159,9 @@ def standing(recorded: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             found["rests"] = event["epochs"]
         elif event["event"] == "promoted":
             found["rests"] = None
-            found |= {} if event.get("until") is None else {"until": event["until"]}
+            found |= {"until": event["until"]} if "until" in event else {}
+            if "oracle" in event:
+                found["oracle.more"] = [*found.get("oracle.more", []), event["oracle"]]
         if event["event"] in ("verdict", "promoted") and event.get("audited"):
             found["audited"] = event["epochs"]
     return found

@@ -136,8 +136,11 @@ def run(plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = 
             )
             with executor:
                 session = Session(plan, space, study, folder, data_folder, executor, tracker, screen, interrupt, lease)
-                with screen:
-                    session.story()
+                try:
+                    with screen:
+                        session.story()
+                finally:
+                    session.asker.close()
             interrupt.armed = False  # what is left takes seconds and must not be torn
             return session.finish()
 

@@ -32,6 +32,7 @@ HOMES = {
         "search/links.py",
         "search/lease.py",
     ),
+    "keras_tuner": ("search/engines/", "spaces/"),
     "keras": ("search/trial/", "spaces/", "tracking/packaging.py"),
     "tensorflow": ("search/trial/",),
     "jax": ("search/trial/",),

@@ -94,7 +94,7 @@ class Proposal:
     """One configuration and what Optuna must store of it; `seed` proposed it after `asks` repeats.
 
     `position` is where along its sampler's sequence it was found; None for what no sampler drew. `notes` are what its
-    sampler keeps with it.
+    sampler keeps with it, `said` further attributes of its trial.
     """
 
     config: dict[str, Any]
@@ -105,6 +105,7 @@ class Proposal:
     refused: str | None = None
     position: int | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    said: Mapping[str, Any] = field(default_factory=dict)
 
 
 def derive(seed: int, *parts: object) -> int:
@@ -279,6 +280,7 @@ def complete(proposal: Proposal, attributes: Mapping[str, Any]) -> dict[str, Any
     """All attributes of a trial made from a proposal."""
     found = dict(attributes) | {"config": proposal.config, "config.hash": config_hash(proposal.config)}
     found |= {NOTED: dict(proposal.notes)} if proposal.notes else {}
+    found |= proposal.said
     return found if proposal.position is None else found | {POSITION: proposal.position}
 
 
