@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import links
+from search import auditing, links
 from search.engines import optuna as engine
 from search.plan import Plan
 from spaces import Space
@@ -172,7 +172,11 @@ def summary(study: optuna.Study, space: Space, plan: Plan, notes: Sequence[str])
             cells = " | ".join(show(config.get(c, "")) for c in space.columns)
             lines.append(f"| {t.number} | {t.value:.4f} | {cells} | {t.user_attrs.get('parameters', '')} |")
         lines.append("")
+    found = auditing.audit(study)
+    if found is not None:
+        lines += [f"Audit: {found}.", ""]
     for title, items in (
+        ("Chosen because nobody said otherwise", plan.why),
         ("Cut because there is no GPU (--full turns it off)", plan.cuts),
         ("Left out", plan.left_out),
         ("Notes", notes),

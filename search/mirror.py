@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import figures, links, store
+from search import auditing, figures, links, store
 from search.engines import optuna as engine
 from search.links import RUN_ID
 from search.plan import DATA, DECLARED, Plan
@@ -110,6 +110,9 @@ class Mirror:
                 self.tracker.log_bytes(self.parent, f"figures/{name}", content)
         note = figures.summary(self.study, self.space, self.plan, skipped)
         tags = {"mlflow.note.content": note, "search.reason": reason or "all trials done"}
+        found = auditing.audit(self.study)
+        if found is not None:
+            tags |= {f"search.audit.{name}": f"{getattr(found, name):.6g}" for name in ("audited", "wrong", "share")}
         if best:
             tags |= {
                 "search.best.trial": str(best[0].number),

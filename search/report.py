@@ -245,6 +245,7 @@ def _brief(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
 
 def status(name: str | None, settings: Settings, as_json: bool) -> None:
     """How one study stands."""
+    from search import auditing
     from search.engines import optuna as engine
 
     if name is None:
@@ -252,9 +253,10 @@ def status(name: str | None, settings: Settings, as_json: bool) -> None:
         if not mine:
             raise InputError("no study yet; start one: python -m search run cnn_digits")
         name = mine[-1].study_name
-    standing = _standing(load(name, settings), settings)
+    study = load(name, settings)
+    standing, found = _standing(study, settings), auditing.audit(study)
     if as_json:
-        return emit(standing)
+        return emit(standing | ({} if found is None else {"audit": found.to_json()}))
     states = ", ".join(f"{count} {state}" for state, count in standing["states"].items()) or "no trials"
     print(
         f"{name}: {standing['done']} of {standing['total']} trials done ({states})"
@@ -262,6 +264,8 @@ def status(name: str | None, settings: Settings, as_json: bool) -> None:
     )
     if standing["best"]:
         print(f"best: trial {standing['best']['trial']}, {standing['best']['value']:.4f}")
+    if found is not None:
+        print(f"audit: {found}")
     if standing["owner"]:
         print(f"run by {standing['owner']}")
     elif standing["done"] < standing["total"]:
@@ -375,7 +379,7 @@ def _print_unshown(columns: Sequence[str], trials: Sequence[FrozenTrial]) -> Non
 
 def outcome(ended: Outcome, settings: Settings, as_json: bool) -> int:
     """How a run ended: the best trials and the two commands a person wants next. Returns the exit code."""
-    from search import figures
+    from search import auditing, figures
 
     study = load(ended.study, settings)
     if as_json:
@@ -394,6 +398,9 @@ def outcome(ended: Outcome, settings: Settings, as_json: bool) -> int:
     leading = figures.ranked(study)[:5]
     if leading:
         _print_best(study, leading)
+    found = auditing.audit(study)
+    if found is not None:
+        print(f"audit: {found}")
     print()
     if ended.reason.startswith(USED_UP):
         print(f"go on:    python -m search resume {ended.study} --budget MORE")

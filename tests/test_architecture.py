@@ -30,6 +30,7 @@ HOMES = {
         "search/weights.py",
         "search/mirror.py",
         "search/links.py",
+        "search/auditing.py",
         "search/lease.py",
     ),
     "keras_tuner": ("search/engines/", "spaces/"),
