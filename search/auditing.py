@@ -37,9 +37,9 @@ class Audit:
         low, high = (f"{100 * end:.0f}" for end in self.interval)
         missed = f"; the best of them was better by {self.missed:.4f}" if self.wrong else ""
         return (
-            f"of {self.stopped} stopped trials {self.audited} went on to be audited: stopping was wrong for {self.wrong} "
-            f"({100 * self.share:.0f} %, 95 % interval {low} to {high} %): they became better than {self.best:.4f}, the "
-            f"best of those that nobody stopped{missed}"
+            f"of {self.stopped} stopped trials {self.audited} went on to be audited: stopping was wrong for "
+            f"{self.wrong} ({100 * self.share:.0f} %, 95 % interval {low} to {high} %), those that became better than "
+            f"{self.best:.4f}, the best of those that nobody stopped{missed}"
         )
 
 

@@ -50,6 +50,7 @@ class Progress:
     epoch_seconds: float = 0.0
     epochs_a_trial: float = 0.0
     slots: int = 1
+    resting: set[int] = field(default_factory=set)  # trials that rest until it shows whether they may go on
     stopping: str = ""
     started: float = field(default_factory=time.monotonic)
 
@@ -58,7 +59,7 @@ class Progress:
         if not self.epochs_done:
             return None
         active = [r for r in self.rows.values() if r.state in ("starting", "training")]
-        trials = max(0, self.total - self.finished - len(active))
+        trials = max(0, self.total - self.finished - len(active) - len(self.resting))
         running = sum(max(0, r.epochs - r.epoch) for r in active)
         epochs = running + trials * (self.epochs_a_trial or max((r.epochs for r in active), default=1))
         return epochs * self.epoch_seconds / self.epochs_done / self.slots
@@ -113,6 +114,7 @@ class Screen:
     def started(self, row: Row) -> None:
         """A trial took a slot."""
         self.progress.rows[row.number] = row
+        self.progress.resting.discard(row.number)
         keys = " ".join(f"{c}={show(row.config[c])}" for c in self.progress.columns if c in row.config)
         self.step(f"trial {row.number} starts: {keys}{' (' + row.note + ')' if row.note else ''}")
 
@@ -138,9 +140,12 @@ class Screen:
 
     def ended(self, number: int, state: str, note: str = "") -> None:
         """A trial ended in `state`."""
-        progress, row = self.progress, self.progress.rows[number]
+        progress, row = self.progress, self.progress.rows.setdefault(number, Row(number, {}, 1))
         row.state, row.note = state, note
-        if state != "paused":
+        if state == "resting":
+            progress.resting.add(number)
+        elif state != "paused":
+            progress.resting.discard(number)
             progress.finished += 1
             epochs = [r.epoch for r in progress.rows.values() if r.state in ("complete", "pruned")]
             progress.epochs_a_trial = sum(epochs) / len(epochs) if epochs else 0.0
@@ -149,8 +154,11 @@ class Screen:
         left = clock(progress.time_left())
         self.step(
             f"trial {number} {state}{value}{' (' + note + ')' if note else ''}; {progress.finished} of "
-            f"{progress.total} done, about {left} left"
+            f"{progress.total} done{self._resting()}, about {left} left"
         )
+
+    def _resting(self) -> str:
+        return f", {len(self.progress.resting)} resting" if self.progress.resting else ""
 
     def _render(self) -> Group:
         progress = self.progress
@@ -174,7 +182,7 @@ class Screen:
             )
         best_text = f"best {progress.best[1]:.4f} (trial {progress.best[0]})" if progress.best else "no result yet"
         head = (
-            f"{progress.study}: {progress.finished}/{progress.total} trials, {best_text}, "
+            f"{progress.study}: {progress.finished}/{progress.total} trials{self._resting()}, {best_text}, "
             f"{clock(time.monotonic() - progress.started)} gone, about {clock(progress.time_left())} left"
         )
         return Group(Text(head, style="bold"), table, Text(progress.stopping, style="yellow"))

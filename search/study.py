@@ -282,6 +282,7 @@ class Session:
         trials = self.study.get_trials(deepcopy=False)
         unfinished = [self._as_recorded(trial) for trial in engine.unfinished(trials)]
         self.waiting = [trial for trial in unfinished if resting(trial) is None]
+        self.screen.progress.resting |= {trial.number for trial in unfinished if resting(trial) is not None}
         self.found = {trial.number for trial in unfinished}
         mirrored = set(self.study.user_attrs.get(MIRRORED, ()))
         behind = [t for t in engine.counted(trials) if t.state.is_finished() and t.number not in mirrored]
@@ -637,14 +638,14 @@ class Session:
             )
         elif trials:
             self.screen.say(
-                f"study {name} goes on: {len(done)} of {total} trials are done, {len(self.waiting)} unfinished"
+                f"study {name} goes on: {len(done)} of {total} trials are done, {len(trials) - len(done)} unfinished"
             )
 
     def _kill(self) -> None:
         self.executor.close(kill=True)
         self._pause(list(self.active.values()), "killed; goes on from its last checkpoint")
 
-    def _pause(self, trials: list[Active], note: str) -> None:
+    def _pause(self, trials: list[Active], note: str, state: str = "paused") -> None:
         """Unfinished trials leave their slots; MLflow is told first, since the study store may be what failed."""
         for active in trials:
             self.mirror.paused(active.run)
@@ -652,12 +653,12 @@ class Session:
             active.trial.set_user_attr("state", "paused")
             store.append(active.spec.path, {"event": "paused"})
             self._left(active)
-            self.screen.ended(active.spec.number, "paused", note)
+            self.screen.ended(active.spec.number, state, note)
 
     def _rest(self, active: Active) -> None:
         """A trial leaves its slot at a rung, to be gone on with where others turn out to be no better."""
         active.trial.set_user_attr(engine.RESTS, active.rests)
-        self._pause([active], f"rests after {active.rests} epochs")
+        self._pause([active], f"after {active.rests} epochs", "resting")
 
     def _end_resting(self) -> None:
         """Nothing more will run: what still rests was not good enough to go on."""
@@ -667,7 +668,7 @@ class Session:
             self.study.tell(trial, state=TrialState.PRUNED)
             run = self.mirror.runs.get(frozen.number) or self.mirror.trial(frozen, fresh=False)
             self._told(frozen.number, run)
-            self.screen.ended(frozen.number, "pruned", f"rested after {resting(frozen)} epochs")
+            self.screen.ended(frozen.number, "pruned", f"rested after {resting(frozen)} epochs to the end")
 
     def finish(self) -> Outcome:
         """Draw the study, close its run and say how it ended."""
