@@ -78,7 +78,15 @@ class Asker:
             if full and (self.oracle is None or not self.oracle.goes_on):
                 return None
             if self.plan.repeats:
-                return self._accept(number, *repeats.draw(self.plan, self.space, number))
+                if number >= self.plan.trials:
+                    return None
+                proposal, said = repeats.draw(self.plan, self.space, number)
+                worse = repeats.surely_worse(self.study, self.plan, said[repeats.REPEAT_TRIAL])
+                frozen = self._accept(number, replace(proposal, refused=worse), said)
+                if worse is None:
+                    return frozen
+                self.say(worse)
+                continue
             if self.baselines:
                 baseline = self.baselines.pop(0)
                 known = engine.replay(self.space, baseline.config, self.plan.narrowings)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from search.engines import menu, rungs
 from search.engines.menu import AUTO, Chosen, Kind
 from search.reader import Reader
+from search.sizes import combinations
 from spaces import Space, declared
 
 MOST_POINTS = 200_000  # of a grid; Optuna makes a list of them
@@ -96,7 +97,7 @@ def _check_listed(space: Space, narrowings: Mapping[str, str], name: str, read: 
         f"--sampler {name}: {p.name} is {p.describe()}, without a step; name values: {p.name}={p.low:g},{p.high:g}"
         for p in endless
     ]
-    points = math.prod(p.size() for p in parameters.values())
+    points = math.prod(p.size() for p in parameters.values())  # what is not always active included, as Optuna does
     if not endless and name == "grid" and points > MOST_POINTS:
         read.problems.append(
             f"--sampler grid: the grid has {points:,.0f} points, more than {MOST_POINTS:,}; narrow some "
@@ -108,10 +109,10 @@ def _sampler(
     space: Space | None, narrowings: Mapping[str, str], trials: int, slots: int, objectives: int
 ) -> tuple[Chosen, str]:
     try:
-        points = math.prod(p.size() for p in declared(space, narrowings).values()) if space else math.inf
+        points, endless = combinations(declared(space, narrowings)) if space else (math.inf, [])
     except Exception:  # said where the space is checked
-        points = math.inf
-    if points <= trials:
+        points, endless = math.inf, []
+    if points <= trials and not endless:
         return Chosen("brute"), f"all {points:.0f} configurations can be tried"
     if trials <= 2 * slots:
         return Chosen("qmc"), f"{trials} trials on {slots} slots begin before much is known, so they are spread evenly"

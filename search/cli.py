@@ -181,6 +181,15 @@ def spaces(as_json: bool) -> None:
 
 
 @cli.command()
+@JSON
+def samplers(as_json: bool) -> None:
+    """List the samplers and pruners with their options."""
+    from search import report
+
+    report.members(as_json)
+
+
+@cli.command()
 @_with(*SEARCH, *PLACES, JSON)
 def plan(home: str, storage: str, tracking_uri: str, as_json: bool, **asked: Any) -> None:
     """Show what a run would do: the space's size, its corners, the time. Writes nothing."""
@@ -325,6 +334,7 @@ def promote(home: str, storage: str, tracking_uri: str, as_json: bool, **asked: 
     click.option("--full", is_flag=True, help="All the space's images and epochs."),
     click.option("--all-data", is_flag=True, help="On training and validation data, for as long as the best took."),
     click.option("--name", help="Of the study of repeats (default: STUDY-repeat)."),
+    click.option("--pruner", help="wilcoxon: no more seeds of what is surely worse than the best; none (default)."),
     *SLOTS,
     OFFLINE,
     *PLACES,
@@ -338,6 +348,7 @@ def repeat(
     full: bool,
     all_data: bool,
     name: str | None,
+    pruner: str | None,
     home: str,
     storage: str,
     tracking_uri: str,
@@ -354,7 +365,7 @@ def repeat(
     from search.repeat import Wanted
     from search.repeat import repeat as repeat_study
 
-    wanted = Wanted(study, top, seeds, epochs, full, all_data, name)
+    wanted = Wanted(study, top, seeds, epochs, full, all_data, name, pruner)
     return repeat_study(wanted, Request(space="", **asked), settings, offline=offline, as_json=as_json)
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from search.engines import menu
-from search.engines.rungs import rungs
+from search.engines.rungs import brackets, rungs
 from search.plan import Plan, describe_plan
 from search.report import emit, print_table
 from search.settings import Settings
+from search.sizes import combinations
 from search.specs import space_of
 from spaces import Defaults, Parameter, RandomDraws, Replay, Space, declared
 from spaces._hp import show as show_value
@@ -40,27 +40,6 @@ class Estimate:
 
     seconds: float
     basis: str
-
-
-def combinations(parameters: Mapping[str, Parameter]) -> tuple[float, list[str]]:
-    """(combinations of all that is not continuous, names of what is); conditional ones count where active."""
-    continuous = [name for name, p in parameters.items() if math.isinf(p.size())]
-    children: dict[str, list[Parameter]] = {}
-    for p in parameters.values():
-        if p.conditions:
-            children.setdefault(p.conditions[-1][0], []).append(p)
-
-    def size(p: Parameter) -> float:
-        own = 1.0 if p.name in continuous else p.size()
-        mine = children.get(p.name, [])
-        if not mine:
-            return own
-        return sum(
-            math.prod(size(child) for child in mine if value in child.conditions[-1][1])
-            for value in p.choices or p.grid() or (None,)
-        )
-
-    return math.prod(size(p) for p in parameters.values() if not p.conditions), continuous
 
 
 def corners(space: Space, narrowings: Mapping[str, str], data: DataSpec) -> tuple[Corner, Corner]:
@@ -159,6 +138,28 @@ def _measured_rate(plan: Plan, space: Space, data: DataSpec, settings: Settings)
     return statistics.median(rates) if rates else None
 
 
+def _stops(plan: Plan) -> list[str]:
+    """Where trials are compared, or the brackets in which they are."""
+    sampling, stopping = menu.read("sampler", plan.sampler), menu.read("pruner", plan.pruner)
+    if sampling.name == "kt-hyperband":
+        found = brackets(plan.epochs, menu.defaults("sampler", sampling)["factor"])
+        lines = [
+            f"  bracket of {rounds[0].trials}: "
+            + ", then the best ".join(f"{r.trials} to epoch {r.epochs}" for r in rounds)
+            for rounds in found
+        ]
+        whole = sum(rounds[0].trials for rounds in found)
+        left = plan.trials - len(plan.baselines)
+        return [*lines, f"  all brackets once are {whole} configurations; --trials {plan.trials} leaves {left} to them"]
+    options = menu.defaults("pruner", stopping)
+    if stopping.name == "asha":
+        at = rungs(plan.epochs, options.get("min_resource"), options["reduction_factor"])
+        then = "rest there until they are among them" if options["pause"] else "stop there"
+        rest = f"trials are compared after {', '.join(map(str, at))} epochs; all but the best third {then}"
+        return [f"  {rest}".replace("third", f"1 in {options['reduction_factor']}")] if at else []
+    return []
+
+
 def _only_where(parameter: Parameter) -> str:
     return " and ".join(f"{parent}={','.join(map(show_value, values))}" for parent, values in parameter.conditions)
 
@@ -186,7 +187,7 @@ def show(plan: Plan, settings: Settings, as_json: bool) -> None:
                 "estimate_rests_on": time.basis,
             }
         )
-    for line in describe_plan(plan):
+    for line in [*describe_plan(plan), *_stops(plan)]:
         print(line)
     print_table(
         ("hyperparameter", "values", "only where"),

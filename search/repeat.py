@@ -18,7 +18,10 @@ from search.statistics import Interval
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to repeat: the `top` best of a study, `seeds` times each; `name` is the new study's, or None."""
+    """What to repeat: the `top` best of a study, `seeds` times each; `name` is the new study's, or None.
+
+    `pruner` stops repeating what is surely worse; None stops nothing.
+    """
 
     study: str
     top: int
@@ -27,6 +30,7 @@ class Wanted:
     full: bool
     all_data: bool
     name: str | None
+    pruner: str | None = None
 
 
 def repeat(wanted: Wanted, asked: Request, settings: Settings, *, offline: bool, as_json: bool) -> int:
@@ -51,7 +55,8 @@ def repeat(wanted: Wanted, asked: Request, settings: Settings, *, offline: bool,
     if wanted.full:
         train, validation = images_there(space, space.images)
         plan = replace(plan, train_limit=train, validation_limit=validation, full=True, cuts=())
-    plan = replace(repeats.planned(plan, name, chosen, wanted.seeds), merged=wanted.all_data)
+    stopping = repeats.read_pruner(wanted.pruner)
+    plan = replace(repeats.planned(plan, name, chosen, wanted.seeds, stopping), merged=wanted.all_data)
     if name in report.names(settings):
         before = report.load(name, settings).user_attrs["plan"]
         repeats.check_same(before, chosen, name)

@@ -6,8 +6,10 @@ The best of many noisy trials is flattered: it was picked for being high. Repeat
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search import figures
+from search.engines import menu, pruners
 from search.engines import optuna as engine
 from search.errors import InputError
 from search.plan import Plan
@@ -88,8 +91,11 @@ def _source(study: optuna.Study, trial: FrozenTrial, epochs: int | None) -> Sour
     )
 
 
-def planned(plan: Plan, name: str, repeated: Sequence[Source], seeds: int) -> Plan:
-    """The plan of the study `name` that repeats these over `seeds` seeds, one seed of each after the other."""
+def planned(plan: Plan, name: str, repeated: Sequence[Source], seeds: int, pruner: str = "none") -> Plan:
+    """The plan of the study `name` that repeats these over `seeds` seeds, one seed of each after the other.
+
+    `pruner` compares replicates: configurations that are surely worse get no more seeds.
+    """
     return replace(
         plan,
         study=name,
@@ -97,12 +103,30 @@ def planned(plan: Plan, name: str, repeated: Sequence[Source], seeds: int) -> Pl
         trials=len(repeated) * seeds,
         epochs=max(source.epochs for source in repeated),
         sampler="repeat",
-        pruner="none",
+        pruner=pruner,
+        auto=(),
+        why=(),
+        audit=0.0,
         keep=None,
         baselines=(),
         left_out=(),
         repeats=tuple(asdict(source) for source in repeated),
     )
+
+
+def read_pruner(text: str | None) -> str:
+    """The pruner for a study of repeats. Raises InputError for one that compares epochs."""
+    if text in (None, "none"):
+        return "none"
+    try:
+        chosen = menu.read("pruner", text or "")
+    except ValueError as error:
+        raise InputError([f"--pruner {text}: {line}" for line in str(error).splitlines()]) from None
+    if chosen.name not in menu.OVER_REPLICATES:
+        raise InputError(
+            f"--pruner {text}: it compares epochs; repeats are stopped by {menu.OVER_REPLICATES[0]} or none"
+        )
+    return str(chosen)
 
 
 def draw(plan: Plan, space: Space, number: int) -> tuple[engine.Proposal, dict[str, Any]]:
@@ -120,6 +144,40 @@ def draw(plan: Plan, space: Space, number: int) -> tuple[engine.Proposal, dict[s
     return engine.replay(space, source["params"], {}), said
 
 
+def surely_worse(study: optuna.Study, plan: Plan, trial: int) -> str | None:
+    """Why the configuration of `trial` gets no more seeds, in one line; None where it does.
+
+    Wilcoxon's signed-rank test by Optuna's pruner of that name, between its repeats so far and those of the
+    configuration with the best mean, seed number by seed number.
+    """
+    pruner = pruners.over_replicates(menu.read("pruner", plan.pruner))
+    if pruner is None:
+        return None
+    sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
+    values = {source["trial"]: _by_seed(study, source["trial"]) for source in plan.repeats}
+    best = max((t for t in values if values[t]), key=lambda t: sign * fmean(values[t].values()), default=None)
+    if best is None or best == trial or not values[trial]:
+        return None
+    compared = optuna.create_study(direction=study.direction, pruner=pruner)
+    mean = fmean(values[best].values())
+    compared.add_trial(optuna.trial.create_trial(value=mean, intermediate_values=values[best]))
+    compared.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING, intermediate_values=values[trial]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ties among few values, for which the test is not exact
+        worse = pruner.prune(compared, compared.get_trials(deepcopy=False)[1])
+    mine = fmean(values[trial].values())
+    return (
+        f"trial {trial}: no more seeds, {mine:.4f} is surely worse than {mean:.4f} of trial {best}" if worse else None
+    )
+
+
+def _by_seed(study: optuna.Study, trial: int) -> dict[int, float]:
+    """The values of a configuration's repeats so far, by the number of their seed."""
+    found = engine.counted(study.get_trials(deepcopy=False))
+    mine = [t for t in found if t.user_attrs.get(REPEAT_TRIAL) == trial and t.state == TrialState.COMPLETE]
+    return {t.user_attrs[REPEAT_INDEX]: float(t.value) for t in mine if t.value is not None}
+
+
 def measured(study: optuna.Study) -> list[Repeated]:
     """Each repeated configuration, the best mean first."""
     sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
@@ -129,7 +187,7 @@ def measured(study: optuna.Study) -> list[Repeated]:
 
 
 def _measured(source: Mapping[str, Any], trials: Sequence[FrozenTrial], sign: int) -> Repeated:
-    mine = [t for t in trials if t.user_attrs.get(REPEAT_TRIAL) == source["trial"]]
+    mine = [t for t in engine.counted(list(trials)) if t.user_attrs.get(REPEAT_TRIAL) == source["trial"]]
     values = tuple(float(t.value) for t in mine if t.state == TrialState.COMPLETE and t.value is not None)
     mean = float(np.mean(values)) if values else math.nan
     return Repeated(

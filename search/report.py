@@ -87,6 +87,41 @@ def spaces(as_json: bool) -> None:
     )
 
 
+def members(as_json: bool) -> None:
+    """List the samplers and pruners that can be asked for, with their options and defaults."""
+    from search.engines import menu
+
+    kinds: tuple[menu.Kind, ...] = ("sampler", "pruner")
+    rows = [
+        {
+            "kind": kind,
+            "name": name,
+            "says": found.says,
+            "options": {key: option.default for key, option in found.options.items()},
+            "missing": menu.missing(kind, name),
+        }
+        for kind in kinds
+        for name in menu.names(kind)
+        for found in [menu.member(kind, name)]
+    ]
+    if as_json:
+        return emit(rows)
+    for kind in kinds:
+        print_table(
+            (f"--{kind}", "what it does", "options"),
+            [
+                (
+                    str(r["name"]),
+                    str(r["says"]) + (f" ({r['missing']})" if r["missing"] else ""),
+                    ", ".join(f"{k}={'auto' if v is None else show_value(v)}" for k, v in r["options"].items()),
+                )
+                for r in rows
+                if r["kind"] == kind
+            ],
+        )
+        print()
+
+
 def _store(settings: Settings) -> Any:
     """The study store, which must be there: reading commands make none. Raises InputError."""
     from search.engines.optuna import storage
@@ -215,7 +250,14 @@ def _standing(study: optuna.Study, settings: Settings) -> dict[str, Any]:
 
 
 def _state(trial: FrozenTrial, owner: str | None) -> str:
-    """A trial's state in words; one that is unfinished while nobody runs its study, or waits in it, is paused."""
+    """A trial's state in words; one that is unfinished while nobody runs its study, or waits in it, is paused.
+
+    One that rests was compared at a rung, and goes on where it turns out to be among the best.
+    """
+    from search.engines.scheduler import resting
+
+    if resting(trial) is not None:
+        return "resting"
     if not trial.state.is_finished() and (owner is None or trial.user_attrs.get("state") == "paused"):
         return "paused"
     return trial.state.name.lower()

@@ -15,7 +15,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search import repeats, store, whole
+from search.engines import keras_tuner
 from search.engines import optuna as engine
+from search.engines.scheduler import UNTIL
 from search.mirror import REASON, STATUS
 from search.plan import Plan
 from spaces import Space, config_hash
@@ -24,7 +26,7 @@ from tracking.audit import Found
 
 STATIC = (
     *("config", "config.hash", "seed", "asked.seed", "asks", "epochs", "parameters", "baseline", "milestones"),
-    *("patience", repeats.REPEAT_OF, repeats.REPEAT_TRIAL, repeats.REPEAT_INDEX),
+    *("patience", repeats.REPEAT_OF, repeats.REPEAT_TRIAL, repeats.REPEAT_INDEX, engine.NOTED, keras_tuner.ASKED),
 )
 NEEDED = ("config", "config.hash", "seed", "epochs", "parameters")
 RUNG = "completed_rung_"  # how Optuna's pruners that compare at rungs note one
@@ -241,7 +243,26 @@ def _verdict(left: Remains, have: Sequence[Mapping[str, Any]]) -> list[dict[str,
     row = left.row.system_attrs if left.row else {}
     lost = {k: v for k, v in row.items() if k.startswith(RUNG) and k not in known}
     at = _end(left) or max((e["time"] for e in have), default=0.0)
-    return [{"time": at, "event": "verdict", "epochs": 0, "prune": False, "notes": lost}] if lost else []
+    found = [{"time": at, "event": "verdict", "epochs": 0, "prune": False, "notes": lost}] if lost else []
+    return found + _rests(left, have, at)
+
+
+def _rests(left: Remains, have: Sequence[Mapping[str, Any]], at: float) -> list[dict[str, Any]]:
+    """Where it rests, and how it was gone on with, which the study store has."""
+    attrs, said = left.row.user_attrs if left.row else {}, store.standing(have)
+    found: list[dict[str, Any]] = []
+    more = attrs.get(keras_tuner.MORE, [])[len(said.get(keras_tuner.MORE, [])) :]
+    for entry in more:
+        until = attrs.get(UNTIL) if entry is more[-1] else entry.get("until")
+        found.append({"event": "promoted", "epochs": entry.get("from", 0), "until": until, keras_tuner.ASKED: entry})
+    audited, rests = attrs.get(engine.AUDITED), attrs.get(engine.RESTS)
+    if audited is not None and audited != said.get(engine.AUDITED):
+        found.append({"event": "verdict", "epochs": audited, "prune": False, "notes": {}, "audited": True})
+    if rests is not None and rests != said.get(engine.RESTS):
+        found.append({"event": "verdict", "epochs": rests, "prune": False, "notes": {}, "rest": True})
+    elif rests is None and engine.RESTS in attrs and not more and said.get(engine.RESTS, 0) is not None:
+        found.append({"event": "promoted", "epochs": said.get(engine.RESTS, 0)})
+    return [{"time": at, **event} for event in found]
 
 
 def _finished(
@@ -320,6 +341,7 @@ def row(left: Remains, recorded: Sequence[Mapping[str, Any]], space: Space) -> F
         attributes |= ends[-1].get("attributes", {})
         constraints = ends[-1].get("constraints")
     attributes |= left.row.user_attrs if left.row else {}
+    attributes |= store.standing(recorded)
     if state == TrialState.RUNNING:
         attributes["state"] = "paused"
     if state == TrialState.COMPLETE:
@@ -334,7 +356,7 @@ def row(left: Remains, recorded: Sequence[Mapping[str, Any]], space: Space) -> F
         value=value,
         intermediate_values={epoch + 1: value for epoch, value in epochs.items()},
         constraints=constraints or None,
-        user_attrs={k: v for k, v in attributes.items() if k not in fixed or k == "attempts"},
+        user_attrs={k: v for k, v in attributes.items() if k not in fixed or k in ("attempts", UNTIL)},
         system_attrs=dict(notes(recorded)),
     )
     return _timed(made, left, recorded)

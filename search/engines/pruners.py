@@ -20,6 +20,8 @@ def make(chosen: Chosen, epochs: int) -> BasePruner:
     """The pruner that was chosen, for trials of at most `epochs`; one that pauses at rungs is none of Optuna's."""
     from optuna.pruners import NopPruner
 
+    if chosen.name in menu.OVER_REPLICATES:  # it does not look at epochs
+        return NopPruner()
     target = menu.member("pruner", chosen.name).target
     options = menu.defaults("pruner", chosen)
     with warnings.catch_warnings():
@@ -71,10 +73,15 @@ def _patient(epochs: int, options: Options) -> BasePruner:
     return PatientPruner(wrapped, **own)
 
 
-def _wilcoxon(epochs: int, options: Options) -> BasePruner:
+def over_replicates(chosen: Chosen) -> BasePruner | None:
+    """The pruner that was chosen to compare replicates of configurations; None where it compares epochs or nothing."""
     from optuna.pruners import WilcoxonPruner
 
-    return WilcoxonPruner(**options)
+    if chosen.name not in menu.OVER_REPLICATES:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return WilcoxonPruner(**menu.defaults("pruner", chosen))
 
 
 MAKERS: dict[str, Callable[[int, Options], BasePruner]] = {
@@ -83,6 +90,5 @@ MAKERS: dict[str, Callable[[int, Options], BasePruner]] = {
     "median": _median,
     "percentile": _percentile,
     "patient": _patient,
-    "wilcoxon": _wilcoxon,
     "none": _none,
 }

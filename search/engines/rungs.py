@@ -74,6 +74,28 @@ def hyperband(epochs: int, first: int | None, reduction: int, *, eager: bool = F
 
 
 @dataclass(frozen=True)
+class Round:
+    """A round of one of KerasTuner's brackets: how many trials train until after how many epochs."""
+
+    trials: int
+    epochs: int
+
+
+def brackets(epochs: int, factor: int) -> list[list[Round]]:
+    """The brackets of KerasTuner's Hyperband in their order, each with its rounds, by the formulas of its oracle."""
+    ends = math.ceil(1 + math.log(epochs, factor))
+    count, left = 0, float(epochs)
+    while left >= 1:
+        left, count = left / factor, count + 1
+
+    def round_of(bracket: int, number: int) -> Round:
+        below = bracket - number
+        return Round(math.ceil(ends / (bracket + 1) * factor**below), math.ceil(epochs / factor**below))
+
+    return [[round_of(b, number) for number in range(b + 1)] for b in reversed(range(count))]
+
+
+@dataclass(frozen=True)
 class Standing:
     """A trial as far as comparing goes: its values by epochs trained, where it waits (None: it does not), its sign.
 

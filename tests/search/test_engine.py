@@ -263,7 +263,7 @@ def test_derived_seeds_differ_and_are_the_same_everywhere():
 
 def test_every_member_of_the_menus_can_be_made():
     assert {n for n in menu.SAMPLERS if not n.startswith("kt-")} == set(samplers.MAKERS)
-    assert set(menu.PRUNERS) == set(pruners.MAKERS)
+    assert set(menu.PRUNERS) == {*pruners.MAKERS, *menu.OVER_REPLICATES}
 
 
 @pytest.mark.parametrize(

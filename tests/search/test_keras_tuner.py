@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from search.engines import optuna as engine
-from search.engines import pruners
+from search.engines import pruners, rungs
 from search.engines.keras_tuner import ASKED, MORE, Oracle
 from search.engines.menu import Chosen
 from search.engines.scheduler import UNTIL, resting
@@ -140,6 +140,19 @@ def test_a_promotion_of_hyperband_goes_on_with_the_same_trial(tmp_path):
     on = [t for t in trials if t.user_attrs.get(MORE)]
     assert on and len(trials) < 14
     assert all(set(t.intermediate_values) == set(range(1, max(t.intermediate_values) + 1)) for t in on)
+
+
+def test_the_brackets_that_a_plan_prints_are_those_of_keras_tuner():
+    from keras_tuner.oracles import HyperbandOracle
+
+    for epochs, factor in ((9, 3), (100, 3), (20, 2), (1, 3), (50, 4)):
+        made = HyperbandOracle("val_accuracy", max_epochs=epochs, factor=factor, seed=1)
+        count = made._get_num_brackets()
+        wanted = [
+            [(made._get_size(b, n), made._get_epochs(b, n)) for n in range(made._get_num_rounds(b))]
+            for b in reversed(range(count))
+        ]
+        assert [[(r.trials, r.epochs) for r in rounds] for rounds in rungs.brackets(epochs, factor)] == wanted
 
 
 @pytest.mark.long
