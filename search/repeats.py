@@ -123,9 +123,7 @@ def read_pruner(text: str | None) -> str:
     except ValueError as error:
         raise InputError([f"--pruner {text}: {line}" for line in str(error).splitlines()]) from None
     if chosen.name not in menu.OVER_REPLICATES:
-        raise InputError(
-            f"--pruner {text}: it compares epochs; repeats are stopped by {menu.OVER_REPLICATES[0]} or none"
-        )
+        raise InputError(f"--pruner {text}: it does not compare repeats; choose {menu.OVER_REPLICATES[0]} or none")
     return str(chosen)
 
 

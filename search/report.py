@@ -92,34 +92,31 @@ def members(as_json: bool) -> None:
     from search.engines import menu
 
     kinds: tuple[menu.Kind, ...] = ("sampler", "pruner")
-    rows = [
-        {
-            "kind": kind,
-            "name": name,
-            "says": found.says,
-            "options": {key: option.default for key, option in found.options.items()},
-            "missing": menu.missing(kind, name),
-        }
-        for kind in kinds
-        for name in menu.names(kind)
-        for found in [menu.member(kind, name)]
+    found = [
+        (kind, name, menu.member(kind, name), menu.missing(kind, name)) for kind in kinds for name in menu.names(kind)
     ]
     if as_json:
-        return emit(rows)
-    for kind in kinds:
-        print_table(
-            (f"--{kind}", "what it does", "options"),
+        return emit(
             [
-                (
-                    str(r["name"]),
-                    str(r["says"]) + (f" ({r['missing']})" if r["missing"] else ""),
-                    ", ".join(f"{k}={'auto' if v is None else show_value(v)}" for k, v in r["options"].items()),
-                )
-                for r in rows
-                if r["kind"] == kind
-            ],
+                {
+                    "kind": kind,
+                    "name": name,
+                    "says": member.says,
+                    "options": {key: option.default for key, option in member.options.items()},
+                    "missing": missing,
+                }
+                for kind, name, member, missing in found
+            ]
         )
+    for each in kinds:
+        rows = []
+        for kind, name, member, missing in found:
+            options = {k: "auto" if o.default is None else show_value(o.default) for k, o in member.options.items()}
+            says = member.says + (f" ({missing})" if missing else "")
+            rows += [(name, says, ", ".join(f"{k}={v}" for k, v in options.items()))] if kind == each else []
+        print_table((f"--{each}", "what it does", "options"), rows)
         print()
+    return None
 
 
 def _store(settings: Settings) -> Any:

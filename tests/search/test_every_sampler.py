@@ -158,7 +158,7 @@ def test_what_a_sampler_needs_and_lacks_is_said_with_the_command_that_installs_i
         needs = menu.member("sampler", name).needs
         if importlib.util.find_spec(needs) is None:
             assert menu.missing("sampler", name) == (
-                f"it needs {needs}, which is not installed: pip install -c constraints.txt {needs}"
+                f'it needs {needs}, which is not installed: pip install -c constraints.txt -e ".[{name}]"'
             )
         else:
             assert menu.missing("sampler", name) is None
