@@ -1,9 +1,11 @@
-"""Every point of a space, in order: what can be drawn, by drawing all of it."""
+"""The grids that tables are recorded of, and every point of a space, in order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bench.places import ROOT
+from search.errors import InputError
 from spaces import HyperParameters, Parameter, Space
 from spaces._space import Config
 from spaces.errors import SpaceError
@@ -41,3 +43,13 @@ def points(space: Space) -> Iterator[Config]:
         if not digits:
             return
         digits[-1] += 1
+
+
+def grid_of(name: str) -> str:
+    """The file of a grid of ours, or `name` where it is a file's."""
+    if name.endswith(".py"):
+        return name
+    ours = {path.stem: path for path in (ROOT / "bench" / "grids").glob("*.py")}
+    if name not in ours:
+        raise InputError(f"unknown grid {name!r}; there are: {', '.join(sorted(ours))}, or give a .py file")
+    return str(ours[name])

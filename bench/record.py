@@ -21,9 +21,10 @@ from typing import Any
 import click
 
 from bench import recording, training
+from bench.grid import grid_of
 from bench.places import ROOT
 from bench.recording import Job, Lines
-from search.errors import INTERRUPTED, InputError, SearchError
+from search.errors import INTERRUPTED, SearchError
 from search.executors import table
 from search.executors.devices import Slot
 from search.executors.environment import importable, keras_environment
@@ -144,16 +145,6 @@ def _made() -> dict[str, Any]:
         "versions": facts.versions,
         "hardware": facts.hardware,
     }
-
-
-def grid_of(name: str) -> str:
-    """The file of a grid of ours, or `name` where it is a file's."""
-    if name.endswith(".py"):
-        return name
-    ours = {path.stem: path for path in (ROOT / "bench" / "grids").glob("*.py")}
-    if name not in ours:
-        raise InputError(f"unknown grid {name!r}; there are: {', '.join(sorted(ours))}, or give a .py file")
-    return str(ours[name])
 
 
 @click.command()

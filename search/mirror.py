@@ -38,6 +38,9 @@ UNLOGGED = (
     "narrowings",
     "repeats",
     "dataset",
+    "executor",
+    "table",
+    "table_digest",
     DECLARED,
     DATA,
 )  # of a plan: no parameter of its run
@@ -252,6 +255,7 @@ class Mirror:
             "search.data.digest": self.data.digest,
             "mlflow.source.name": "python -m search",
             "mlflow.source.type": "LOCAL",
+            **({"search.simulated": Path(self.plan.table).name} if self.plan.table else {}),
             **git,
         }
 
