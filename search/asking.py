@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from search import repeats, store
+from search import repeats, simulated, store
 from search.engines import keras_tuner, memory
 from search.engines import optuna as engine
 from search.engines.scheduler import UNTIL, resting
@@ -176,6 +176,8 @@ class Asker:
         limit, count = self.plan.max_params, self.space.params(config, self.data)
         if limit and count > limit:
             return f"{count:,} parameters, more than --max-params {limit:,}"
+        if self.plan.table is not None:
+            return simulated.missing(self.plan, config)
         return memory.judge(self.observed, self._demand(config)).refused
 
     def _demand(self, config: dict[str, Any]) -> memory.Demand:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search import store
+from search import clock, store
 from search.executors.devices import Slot
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}
@@ -89,7 +88,7 @@ class Clock:
     """Counts what the study of this process has used, and says which limit is reached."""
 
     def __init__(self, timeout: float | None, budget: Budget | None, study_folder: Path) -> None:
-        self.deadline = None if timeout is None else time.monotonic() + timeout
+        self.deadline = None if timeout is None else clock.monotonic() + timeout
         self.budget = budget
         self.before = 0.0 if budget is None else spent(study_folder, budget.device)
         self._ended = 0.0
@@ -101,7 +100,7 @@ class Clock:
 
     def reached(self, running: Sequence[tuple[float, dict[str, float]]]) -> str:
         """Why the study must stop; empty where it need not. `running` are (seconds, devices) of running attempts."""
-        if self.deadline is not None and time.monotonic() > self.deadline:
+        if self.deadline is not None and clock.monotonic() > self.deadline:
             return TIME_LIMIT
         if self.budget is None:
             return ""

@@ -37,6 +37,7 @@ SLOTS = (
 OFFLINE = click.option(
     "--offline", is_flag=True, help="Start without MLflow; it is brought up to date when it is there."
 )
+UNTRACKED = click.option("--untracked", is_flag=True, help="Log nothing to MLflow; only with --executor simulate.")
 SEARCH = (
     click.argument("space"),
     click.argument("narrow", nargs=-1, metavar="[KEY=VALUE | KEY=LOW..HIGH | KEY=A,B]..."),
@@ -58,6 +59,8 @@ SEARCH = (
     click.option("--validation-images", help="Validate on a stratified subset of this many images, or all."),
     click.option("--worker-trials", help="Replace a worker after this many trials (default 25)."),
     click.option("--worker-memory", help="Replace a worker above this many MB (default 4000)."),
+    click.option("--executor", help="Who trains: local (default), or simulate, which replays a --table."),
+    click.option("--table", help="Recorded trainings, by python -m bench.record, for --executor simulate."),
     click.option("--full", is_flag=True, help="The whole task, also without a GPU."),
     click.option("--baselines-only", is_flag=True, help="The space's known settings, each to its end, and no search."),
 )
@@ -202,25 +205,35 @@ def plan(home: str, storage: str, tracking_uri: str, as_json: bool, **asked: Any
 
 
 @cli.command()
-@_with(*SEARCH, OFFLINE, *PLACES, JSON)
-def run(home: str, storage: str, tracking_uri: str, as_json: bool, offline: bool, **asked: Any) -> int:
+@_with(*SEARCH, OFFLINE, UNTRACKED, *PLACES, JSON)
+def run(home: str, storage: str, tracking_uri: str, as_json: bool, offline: bool, untracked: bool, **asked: Any) -> int:
     """Run a new study over SPACE, or go on with the one --study names."""
     from search import report
     from search.plan import Request, make
     from search.settings import resolve
 
     settings = resolve(home=home, storage=storage, tracking_uri=tracking_uri)
-    made = make(Request(**asked), settings, offline=offline)
+    made = make(Request(**asked, untracked=untracked), settings, offline=offline or untracked)
 
     from search.study import run as run_study
 
-    return report.outcome(run_study(made, settings, quiet=as_json, offline=offline), settings, as_json)
+    ended = run_study(made, settings, quiet=as_json, offline=offline, untracked=untracked)
+    return report.outcome(ended, settings, as_json)
 
 
 @cli.command()
 @click.argument("study")
-@_with(click.option("--trials", help="A new total."), *SLOTS, OFFLINE, *PLACES, JSON)
-def resume(study: str, home: str, storage: str, tracking_uri: str, as_json: bool, offline: bool, **asked: Any) -> int:
+@_with(click.option("--trials", help="A new total."), *SLOTS, OFFLINE, UNTRACKED, *PLACES, JSON)
+def resume(
+    study: str,
+    home: str,
+    storage: str,
+    tracking_uri: str,
+    as_json: bool,
+    offline: bool,
+    untracked: bool,
+    **asked: Any,
+) -> int:
     """Go on with STUDY where it stopped."""
     from search import report
     from search.plan import Request
@@ -228,13 +241,14 @@ def resume(study: str, home: str, storage: str, tracking_uri: str, as_json: bool
     from search.settings import resolve
 
     settings = resolve(home=home, storage=storage, tracking_uri=tracking_uri)
-    _usable(settings, offline)
+    _usable(settings, offline or untracked)
     stored = report.stored_plan(study, settings)
-    made = resumed_plan(stored, Request(space=stored["space"], study=study, **asked))
+    made = resumed_plan(stored, Request(space=stored["space"], study=study, untracked=untracked, **asked))
 
     from search.study import run as run_study
 
-    return report.outcome(run_study(made, settings, quiet=as_json, offline=offline), settings, as_json)
+    ended = run_study(made, settings, quiet=as_json, offline=offline, untracked=untracked)
+    return report.outcome(ended, settings, as_json)
 
 
 @cli.command()

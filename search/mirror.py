@@ -40,6 +40,9 @@ UNLOGGED = (
     "dataset",
     "auto",
     "why",
+    "executor",
+    "table",
+    "table_digest",
     DECLARED,
     DATA,
 )  # of a plan: no parameter of its run
@@ -257,6 +260,7 @@ class Mirror:
             "search.data.digest": self.data.digest,
             "mlflow.source.name": "python -m search",
             "mlflow.source.type": "LOCAL",
+            **({"search.simulated": Path(self.plan.table).name} if self.plan.table else {}),
             **git,
         }
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from search import simulated
 from search.budget import Budget, read_budget, read_share, read_size
 from search.choosing import choose
 from search.errors import InputError
@@ -55,10 +56,19 @@ IDENTITY = (
     "repeats",
     "merged",
     "dataset",
+    "executor",
+    "table_digest",
 )
 
 
-OLDER = {"repeats": [], "merged": False, "dataset": None, "audit": 0.0}  # what a study of an older program did not say
+OLDER = {
+    "repeats": [],
+    "merged": False,
+    "dataset": None,
+    "audit": 0.0,
+    "executor": "local",
+    "table_digest": None,
+}  # what a study of an older program did not say
 DECLARED = "declared"  # in the plan a study began with: its hyperparameters then
 DATA = "data"  # and the digest of its data
 
@@ -93,6 +103,9 @@ class Request:
     budget: str | None = None
     trial_memory: str | None = None
     max_failures: str | None = None
+    executor: str | None = None
+    table: str | None = None
+    untracked: bool = False
     full: bool = False
     baselines_only: bool = False
 
@@ -140,6 +153,9 @@ class Plan:
     audit: float = 0.0  # share of stopped trials that go on to their end, to see whether stopping was right
     merged: bool = False  # trains on training and validation data together
     dataset: str | None = None  # another than the space's own
+    executor: str = "local"
+    table: str | None = None  # of recorded trainings, which a simulation replays
+    table_digest: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, stored with the study."""
@@ -177,8 +193,9 @@ def make(
     dataset = _dataset(request, space, read)
     if space is not None and dataset is not None:
         space = replace(space, dataset=dataset)
-    found = gpus()
-    slots = _slots(request, found, read)
+    executed = simulated.options(request, space, read)
+    found = () if executed else gpus()
+    slots = simulated.slots(request, read) if executed else _slots(request, found, read)
     on_gpu = any(slot.gpu is not None for slot in slots)
     typed = _narrowings(request.narrow, read)
     cut = None if space is None or on_gpu or request.full else space.cut
@@ -239,7 +256,7 @@ def make(
         "train_limit": request.train_images,
         "validation_limit": request.validation_images,
     }
-    return Plan(
+    made = Plan(
         space=str(space.path) if request.space.endswith(".py") else request.space,
         study=study,
         narrowings=narrowings,
@@ -268,7 +285,11 @@ def make(
         cuts=_cuts(space, sized, typed, {name for name, text in by_hand.items() if text is not None}) if cut else (),
         left_out=left_out,
         dataset=dataset,
+        **executed,
     )
+    if problems := simulated.check(made, space):
+        raise InputError(problems)
+    return made
 
 
 def _dataset(request: Request, space: Space | None, read: Reader) -> str | None:
@@ -331,7 +352,7 @@ def describe_plan(plan: Plan) -> list[str]:
         lines += [f"  cut: {cut}" for cut in plan.cuts]
     if not nothing_drawn:
         lines += [f"  {reason}" for reason in plan.why]
-    return lines + list(plan.left_out)
+    return lines + simulated.said(plan) + list(plan.left_out)
 
 
 def _count(number: int, what: str) -> str:
@@ -344,10 +365,12 @@ def resume(stored: Mapping[str, Any], request: Request) -> Plan:
     Raises InputError with every problem found.
     """
     read = Reader()
-    found = gpus()
-    slots = _slots(
-        request if request.slots or request.gpus else replace(request, slots=str(stored["slots"])), found, read
-    )
+    replayed = stored.get("executor") == simulated.SIMULATE
+    if request.untracked and not replayed:
+        read.problems.append(simulated.TRACKED)
+    found = () if replayed else gpus()
+    asked = request if request.slots or request.gpus else replace(request, slots=str(stored["slots"]))
+    slots = simulated.slots(asked, read) if replayed else _slots(asked, found, read)
     trials = read.whole("--trials", request.trials, stored["trials"], most=MOST_TRIALS)
     timeout = read.seconds("--timeout", request.timeout)
     keep = (

@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 
 from search import candidate as candidates
-from search import evaluation, gate, job, report, sealed, store, weights
+from search import evaluation, gate, job, report, sealed, simulated, store, weights
 from search.candidate import Candidate
 from search.errors import OK, REFUSED, InputError, SearchError
 from search.evaluation import Figures
@@ -74,6 +74,7 @@ class Promotion:
         self.asked, self.settings, self.say = asked, settings, say
         self.study: optuna.Study = report.load(asked.study, settings)
         stored = self.study.user_attrs["plan"]
+        simulated.refuse(stored, asked.study, "promote")
         self.plan: Plan = resumed_plan(stored, Request(space=stored["space"], study=asked.study))
         self.space: Space = space_of(self.plan)
         self.data: DataSpec = describe(self.space.dataset)

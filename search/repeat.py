@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, replace
 
-from search import repeats, report
+from search import repeats, report, simulated
 from search.errors import InputError
 from search.fitting import images_there
 from search.plan import SPACE_IN_NAME, Request, check_data, noted_data
@@ -42,6 +42,7 @@ def repeat(wanted: Wanted, asked: Request, settings: Settings, *, offline: bool,
 
     study = report.load(wanted.study, settings)
     stored = study.user_attrs["plan"]
+    simulated.refuse(stored, wanted.study, "train again")
     name = wanted.name or f"{wanted.study}{repeats.SUFFIX}{'-all' if wanted.all_data else ''}"
     if not SPACE_IN_NAME.fullmatch(name):
         raise InputError(f"--name {name}: use letters, digits, dots, dashes and underscores, at most 100")

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import spaces as catalogue
-from search import store
+from search import simulated, store
 from search.budget import TIME_LIMIT, USED_UP
 from search.differing import differing
 from search.errors import InputError
@@ -446,6 +446,6 @@ def outcome(ended: Outcome, settings: Settings, as_json: bool) -> int:
     elif ended.reason in ("interrupted", TIME_LIMIT) or "paused" in ended.counts or ended.exit_code:
         print(f"go on:    python -m search resume {ended.study}")
     print(f"browse:   python -m search ui --study {ended.study}")
-    if leading:
+    if leading and study.user_attrs["plan"].get("executor") != simulated.SIMULATE:
         print(f"promote:  python -m search promote {ended.study}")
     return ended.exit_code

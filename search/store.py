@@ -11,13 +11,12 @@ import os
 import re
 import shutil
 import socket
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from search import whole
+from search import clock, whole
 from search.trial.spec import TrialSpec
 from spaces.datasets.cache import sync_folder
 
@@ -79,10 +78,10 @@ def write_text(path: Path, text: str) -> None:
     # A space may raise with any text: half a surrogate must not end the study.
     with aside.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+        _sync(file)
     aside.replace(path)
-    sync_folder(path.parent)
+    if not clock.is_simulated():
+        sync_folder(path.parent)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -102,7 +101,7 @@ def stored_plan(study_folder: Path) -> dict[str, Any] | None:
 def append(folder: Path, event: dict[str, Any]) -> float:
     """Add one event to a trial's events.jsonl; it is on disk when this returns its time (seconds since 1970)."""
     folder.mkdir(parents=True, exist_ok=True)
-    now = time.time()
+    now = clock.now()
     line = _line({"time": now, **event})
     path = folder / "events.jsonl"
     is_new = not path.exists()
@@ -110,11 +109,16 @@ def append(folder: Path, event: dict[str, Any]) -> float:
         if file.tell() and not _ends_in_newline(file):
             line = b"\n" + line  # a torn line must not swallow the next
         file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
-    if is_new:
+        _sync(file)
+    if is_new and not clock.is_simulated():
         sync_folder(folder)
     return now
+
+
+def _sync(file: IO[Any]) -> None:
+    file.flush()
+    if not clock.is_simulated():
+        os.fsync(file.fileno())
 
 
 def _ends_in_newline(file: IO[bytes]) -> bool:

@@ -9,12 +9,12 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import figures, mirror, store
+from search import clock, figures, mirror, simulated, store
 from search.asking import MEMORY, Asker
 from search.budget import Clock, share, trained
 from search.console import Progress, Row, Screen
@@ -25,6 +25,7 @@ from search.engines.scheduler import GO, UNTIL, Scheduler, resting
 from search.errors import FAILED, OK, InputError, SearchError
 from search.executors.devices import Slot
 from search.executors.local import Died, LocalExecutor
+from search.executors.simulate import SimulateExecutor
 from search.interrupt import Interrupt, heeded
 from search.lease import Lease, leased, owned
 from search.mirror import IDENTITY, MIRRORED, REASON, Mirror
@@ -47,6 +48,7 @@ from search.trial.spec import TrialSpec
 from search.weights import Shelf
 from spaces import Space, declared
 from spaces.datasets import DataSpec, describe, prepare
+from tracking.nowhere import Nowhere
 from tracking.provenance import collect
 from tracking.runs import Run, Tracker
 
@@ -86,21 +88,23 @@ class Active:
     before: float
     devices: dict[str, float]
     reported: frozenset[int]
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=clock.monotonic)
     ending: tuple[str, str] | None = None
     rests: int | None = None
 
     @property
     def seconds(self) -> float:
         """How long this attempt has run."""
-        return time.monotonic() - self.began
+        return clock.monotonic() - self.began
 
 
-def run(plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = False) -> Outcome:
+def run(
+    plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = False, untracked: bool = False
+) -> Outcome:
     """Run or go on with the study of `plan` until its trials are done, its time is up or it is interrupted.
 
-    `offline` takes an MLflow that is away for granted. Raises SearchError, SpaceError or TrackingError with one line
-    for people.
+    `offline` takes an MLflow that is away for granted, `untracked` tells it nothing. Raises SearchError, SpaceError or
+    TrackingError with one line for people.
     """
     plan = as_begun(plan, store.stored_plan(settings.study_folder(plan.study)))
     space = space_of(plan)
@@ -115,26 +119,14 @@ def run(plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = 
     screen = Screen(progress, quiet=quiet)
     for line in describe_plan(plan):
         screen.say(line)
-    if space.fetch is not None:
-        space.fetch({name: p.choices for name, p in declared(space, plan.narrowings).items()}, screen.say)
-    data_folder = prepare(
-        space.dataset, cache=settings.cache, data=settings.data, progress=screen.console.is_terminal, say=screen.say
-    )
+    data_folder = settings.cache if plan.table else _prepared(plan, space, settings, screen)
     folder = settings.study_folder(plan.study)
     # From here on a first Ctrl-C closes the study in good order, whatever an earlier process left behind.
     with heeded() as interrupt, owned(folder, plan.study):
         study = open_study(plan, space, settings)
         with leased(study, screen.say) as lease:
-            tracker = Tracker(settings.tracking_uri, space.name, settings.artifacts, offline=offline)
-            executor = LocalExecutor(
-                plan.slots,
-                folder,
-                backend=plan.backend,
-                max_trials=plan.worker_trials,
-                max_memory=plan.worker_memory,
-                trial_memory=plan.memory,
-            )
-            with executor:
+            tracker = _tracker(space, settings, offline, untracked)
+            with _executor(plan, space, folder) as executor:
                 session = Session(plan, space, study, folder, data_folder, executor, tracker, screen, interrupt, lease)
                 try:
                     with screen:
@@ -145,11 +137,41 @@ def run(plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = 
             return session.finish()
 
 
+def _prepared(plan: Plan, space: Space, settings: Settings, screen: Screen) -> Path:
+    """The folder of the images, once all that trials need is there."""
+    if space.fetch is not None:
+        space.fetch({name: p.choices for name, p in declared(space, plan.narrowings).items()}, screen.say)
+    return prepare(
+        space.dataset, cache=settings.cache, data=settings.data, progress=screen.console.is_terminal, say=screen.say
+    )
+
+
+def _tracker(space: Space, settings: Settings, offline: bool, untracked: bool) -> Tracker:
+    if untracked:
+        return cast(Tracker, Nowhere())
+    return Tracker(settings.tracking_uri, space.name, settings.artifacts, offline=offline)
+
+
+def _executor(plan: Plan, space: Space, folder: Path) -> LocalExecutor | SimulateExecutor:
+    if plan.table:
+        return SimulateExecutor(plan.slots, folder, simulated.open_table(plan), space)
+    return LocalExecutor(
+        plan.slots,
+        folder,
+        backend=plan.backend,
+        max_trials=plan.worker_trials,
+        max_memory=plan.worker_memory,
+        trial_memory=plan.memory,
+    )
+
+
 def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
     """The plan's study in the store, made where it is new. Raises InputError where an old one is a different study."""
     settings.home.mkdir(parents=True, exist_ok=True)
     opened = engine.storage(settings.storage)
     known = {s.study_name for s in engine.studies(opened)}
+    if plan.table and simulated.alone(opened):
+        engine.unsynced(opened)
     pruner = pruners.make(read("pruner", plan.pruner), plan.epochs)
     study = engine.open_study(
         opened, plan.study, direction=space.direction, pruner=pruner, create=plan.study not in known
@@ -209,7 +231,7 @@ class Session:
         study: optuna.Study,
         folder: Path,
         data_folder: Path,
-        executor: LocalExecutor,
+        executor: LocalExecutor | SimulateExecutor,
         tracker: Tracker,
         screen: Screen,
         interrupt: Interrupt,
@@ -228,6 +250,7 @@ class Session:
         self.found: set[int] = set()  # trials whose run may have been made already
         self.asker = Asker(plan, space, study, folder, say=screen.step, passed_over=self._passed_over)
         self.reason = ""  # why running trials are to stop
+        self.untracked = isinstance(tracker, Nowhere)
         self.pressed = 0  # Ctrl-C, when the study's end began
         self.said_waiting = self.gave_up = False  # at the end, of MLflow
         self.fault = ""  # of the machine, in one line that says what to do
@@ -682,7 +705,7 @@ class Session:
         status = "KILLED" if interrupted else ("FAILED" if failed else "FINISHED")
         self.study.set_user_attr("ended", {"status": status, "reason": why})
         self._flush()  # so that the runs' ids are known to what follows
-        self.mirror.end_study(status, why, pictures=self.interrupt.count == 0)
+        self.mirror.end_study(status, why, pictures=self.interrupt.count == 0 and not self.untracked)
         self._flush()
         self._close()
         if self.fault:
@@ -722,6 +745,6 @@ class Session:
         refused = self.tracker.outbox.failures
         for line in untold(left, refused, self.plan.study):
             self.screen.say(line)
-        if not (left or refused):
+        if not (left or refused or self.untracked):
             done = [t.number for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
             self.study.set_user_attr(MIRRORED, done)
