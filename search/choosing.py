@@ -10,7 +10,7 @@ from search.engines import menu, rungs
 from search.engines.menu import AUTO, Chosen, Kind
 from search.reader import Reader
 from search.sizes import combinations
-from spaces import Space, declared
+from spaces import Space, declared, reachable
 
 MOST_POINTS = 200_000  # of a grid; Optuna makes a list of them
 SAMPLER, PRUNER = "tpe", "asha"  # what auto chooses where nothing speaks against it
@@ -89,7 +89,7 @@ def _asked(kind: Kind, text: str | None, read: Reader) -> Chosen | None:
 
 def _check_listed(space: Space, narrowings: Mapping[str, str], name: str, read: Reader) -> None:
     try:
-        parameters = declared(space, narrowings)
+        parameters = reachable(declared(space, narrowings))
     except Exception:  # said where the space is checked
         return
     endless = [p for p in parameters.values() if math.isinf(p.size())]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from spaces import Parameter
+from spaces import Parameter, reachable
 
 
 def combinations(parameters: Mapping[str, Parameter]) -> tuple[float, list[str]]:
     """(combinations of all that is not continuous, names of what is); conditional ones count where active."""
+    parameters = reachable(parameters)
     continuous = [name for name, p in parameters.items() if math.isinf(p.size())]
     children: dict[str, list[Parameter]] = {}
     for p in parameters.values():

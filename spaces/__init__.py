@@ -16,3 +16,4 @@ from spaces._space import Space as Space
 from spaces._space import canonical as canonical
 from spaces._space import config_hash as config_hash
 from spaces._space import declared as declared
+from spaces._space import reachable as reachable

@@ -126,6 +126,16 @@ def declared(space: Space, narrowings: Mapping[str, str] | None = None) -> dict[
     return dict(sorted(found.items(), key=lambda item: order.get(item[0], len(order))))
 
 
+def reachable(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """Those of a space's hyperparameters that some configuration has, narrowed as they are."""
+
+    def may_be(parent: str, values: tuple[Any, ...]) -> bool:
+        p = parameters.get(parent)
+        return p is None or any(p.contains(value) for value in values)
+
+    return {n: p for n, p in parameters.items() if all(may_be(*condition) for condition in p.conditions)}
+
+
 def _walk(space: Space, hp: HyperParameters) -> dict[str, Parameter]:
     space.sample(hp)
     return hp.declared

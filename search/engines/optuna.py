@@ -25,7 +25,7 @@ from search.engines.menu import Chosen
 from search.engines.samplers import Ask
 from search.errors import StoreError
 from search.settings import hint, masked
-from spaces import HyperParameters, Parameter, Space, config_hash, declared
+from spaces import HyperParameters, Parameter, Space, config_hash, declared, reachable
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -210,15 +210,15 @@ def propose(
     known = {t.user_attrs.get("config.hash") for t in trials}
     faulty = [t.params for t in trials if t.state == TrialState.FAIL and REFUSED in t.user_attrs]
     start = 1 + max((t.user_attrs.get(POSITION, -1) for t in trials), default=-1)
-    dimensions = functools.cache(lambda: _dimensions(space, narrowings))
     listed, most = menu.member("sampler", chosen.name).listed, MAX_ASKS
+    dimensions = functools.cache(lambda: _dimensions(space, narrowings, all_of_them=not listed))
     if listed:
         most = max(MAX_ASKS, samplers.grid_size(dimensions()) - start)
     for asks in range(most + 1):
         drawn_by = derive(seed, "ask", len(trials), asks)
         asked = chosen if listed or asks < OWN_ASKS else by_chance
         if asks == most:  # the one that knows what is left, where that can be listed
-            if not all(samplers.is_listed(d) for d in dimensions().values()):
+            if not all(map(samplers.is_listed, _dimensions(space, narrowings, all_of_them=False).values())):
                 break
             asked = Chosen("brute")
         options = asked.options if asked is chosen else {}
@@ -279,11 +279,14 @@ def _as_seen(trial: FrozenTrial) -> FrozenTrial:
     return seen
 
 
-def _dimensions(space: Space, narrowings: Mapping[str, str]) -> dict[str, BaseDistribution]:
-    """Every hyperparameter that is sampled, active or not, as Optuna has it."""
+def _dimensions(
+    space: Space, narrowings: Mapping[str, str], *, all_of_them: bool = True
+) -> dict[str, BaseDistribution]:
+    """Every hyperparameter that is sampled, active or not, as Optuna has it; or those that can be active."""
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
     hp = OptunaDraws(trial, narrowings)
-    for parameter in declared(space, narrowings).values():
+    found = declared(space, narrowings)
+    for parameter in (found if all_of_them else reachable(found)).values():
         hp.draw(parameter)
     return trial.distributions
 
