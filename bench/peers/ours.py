@@ -1,4 +1,4 @@
-"""Our own search: the proposals of search.engines, and its pruners asked at the epochs at which a study asks them."""
+"""Our own search: the proposals and the scheduler of search.engines, asked and told as a study asks and tells them."""
 
 from __future__ import annotations
 
@@ -9,58 +9,88 @@ import optuna
 from optuna.trial import TrialState
 
 from bench.simulation import Ask, Ending, Verdict
+from search.choosing import choose
+from search.engines import menu, pruners
 from search.engines import optuna as engine
-from search.engines.pruners import PRUNERS, rungs
+from search.engines.menu import AUTO
+from search.engines.scheduler import Scheduler, resting
+from search.reader import Reader
 from spaces import Space
+
+ENDLESS = 1_000_000  # trials: it is time that ends a search here
 
 
 class Ours:
-    """A study in memory, asked and told as search/study.py asks and tells."""
+    """A study in memory, as search/study.py has it; `sampler` and `pruner` None are what `auto` chooses."""
 
-    def __init__(self, space: Space, seed: int, epochs: int, sampler: str, pruner: str) -> None:
-        self.space, self.seed, self.epochs, self.sampler = space, seed, epochs, sampler
-        self.rungs = rungs(epochs) if pruner == "asha" else None
+    def __init__(
+        self, space: Space, seed: int, epochs: int, slots: int, sampler: str | None, pruner: str | None
+    ) -> None:
+        asked = {"sampler": sampler or AUTO, "pruner": pruner or AUTO}
+        choice = choose(space, {}, Reader(), trials=ENDLESS, epochs=epochs, slots=slots, **asked)
+        self.space, self.seed, self.epochs, self.sampler = space, seed, epochs, choice.sampler
         self.study = engine.open_study(
-            optuna.storages.InMemoryStorage(), "s", direction="maximize", pruner=PRUNERS[pruner](epochs), create=True
+            optuna.storages.InMemoryStorage(),
+            "s",
+            direction="maximize",
+            pruner=pruners.make(menu.read("pruner", choice.pruner), epochs),
+            create=True,
         )
-        self._open: dict[Hashable, optuna.Trial] = {}
+        self.scheduler = Scheduler(self.study, choice.pruner, epochs)
+        self.full = False
         self._best: dict[Hashable, float] = {}
+        self._rests: dict[Hashable, int] = {}
 
     def suggest(self) -> Ask | Literal["wait", "done"]:
-        """`propose` and `accept`, as search/asking.py does."""
+        """As Session._next: a trial that rests and may go on, or a new one."""
+        number = self.scheduler.promoted(last=self.full)
+        if number is not None:
+            frozen = engine.numbered(self.study, number)
+            engine.reopen(self.study, frozen).set_user_attr(engine.RESTS, None)
+            return Ask(number, frozen.user_attrs["config"], self.epochs)
         try:
             proposal = engine.propose(
                 self.study, self.space, {}, sampler=self.sampler, seed=self.seed, refuse=lambda _: None
             )
         except engine.Exhausted:
-            return "done"
+            if self.full:
+                return "done"
+            self.full = True
+            return self.suggest()
         frozen = engine.accept(self.study, proposal, {})
-        self._open[frozen.number] = engine.reopen(self.study, frozen)
         self._best[frozen.number] = float("-inf")
         return Ask(frozen.number, proposal.config, self.epochs)
 
     def report(self, trial: Hashable, epoch: int, value: float) -> Verdict:
-        """As Session._on_epoch and _prunes."""
-        mine = self._open[trial]
+        """As Session._on_epoch and _decide."""
+        mine = self._trial(trial)
         self._best[trial] = max(self._best[trial], value)
         mine.report(value, epoch)
-        if epoch >= self.epochs or not (self.rungs is None or epoch in self.rungs):
-            return "go"
-        verdict, notes = engine.should_prune(self.study, mine)
-        engine.note_verdict(self.study, mine, notes)
-        return "stop" if verdict else "go"
+        verdict = self.scheduler.after(mine, epoch, self.epochs)
+        engine.note_verdict(self.study, mine, verdict.notes)
+        if verdict.word == "rest":
+            self._rests[trial] = epoch
+            return "pause"
+        return "stop" if verdict.word == "prune" else "go"
 
     def ended(self, trial: Hashable, how: Ending) -> None:
         """As Session._on_done and _failed."""
-        mine = self._open.pop(trial)
-        if how == "complete":
+        mine = self._trial(trial)
+        if how == "paused":
+            mine.set_user_attr(engine.RESTS, self._rests[trial])
+            assert resting(engine.numbered(self.study, mine.number))
+        elif how == "complete":
             self.study.tell(mine, self._best[trial])
         else:
             self.study.tell(mine, state=TrialState.PRUNED if how == "stopped" else TrialState.FAIL)
 
+    def _trial(self, number: Hashable) -> optuna.Trial:
+        return engine.reopen(self.study, engine.numbered(self.study, int(str(number))))
 
-def made(sampler: str, pruner: str) -> Callable[[Space, int, int, int], Ours]:
+
+def made(sampler: str | None, pruner: str | None) -> Callable[[Space, int, int, int], Ours]:
     """A maker of searches by these names."""
-    return lambda space, seed, epochs, slots: Ours(space, seed, epochs, sampler, pruner)
+    return lambda space, seed, epochs, slots: Ours(space, seed, epochs, slots, sampler, pruner)
 
-auto = made("tpe", "asha")
+
+auto = made(None, None)
