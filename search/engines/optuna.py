@@ -200,9 +200,9 @@ def propose(
     """The next configuration, one not yet in the study; `refused` says why where it is not to be run.
 
     It is drawn on an in-memory copy of the study by a sampler made from the stored trials and the seeds alone
-    (see Ask), so a repeated configuration leaves no trace and teaches the sampler nothing. A sampler that proposes
-    known configurations again and again, as on a small grid, is helped out by random draws, at last by what is left.
-    Raises Exhausted, and SpaceFault where sample() or `refuse` fails.
+    (see Ask), so a repeated configuration leaves no trace and teaches the sampler nothing of later ones. A sampler that
+    proposes known configurations again and again, as on a small grid, is helped out by random draws, at last by what is
+    left. Raises Exhausted, and SpaceFault where sample() or `refuse` fails.
     """
     chosen, by_chance = menu.read("sampler", sampler), Chosen("random")
     trials = study.get_trials(deepcopy=False)
@@ -214,15 +214,20 @@ def propose(
     dimensions = functools.cache(lambda: _dimensions(space, narrowings, all_of_them=not listed))
     if listed:
         most = max(MAX_ASKS, samplers.grid_size(dimensions()) - start)
+    asked, copy, drawn_by = chosen, study, 0
     for asks in range(most + 1):
-        drawn_by = derive(seed, "ask", len(trials), asks)
-        asked = chosen if listed or asks < OWN_ASKS else by_chance
+        if not listed and asks == OWN_ASKS:
+            asked = by_chance
         if asks == most:  # the one that knows what is left, where that can be listed
             if not all(map(samplers.is_listed, _dimensions(space, narrowings, all_of_them=False).values())):
                 break
             asked = Chosen("brute")
-        options = asked.options if asked is chosen else {}
-        copy = _copy(study, samplers.make(asked, Ask(drawn_by, seed, start + asks, dimensions, options)), seen)
+        # One that walks along a sequence is told its place; another is asked again on the same copy, where it sees
+        # what it has just proposed.
+        if asked.name in samplers.WALKING or asks in (0, OWN_ASKS, most):
+            drawn_by = derive(seed, "ask", len(trials), asks)
+            options = asked.options if asked is chosen else {}
+            copy = _copy(study, samplers.make(asked, Ask(drawn_by, seed, start + asks, dimensions, options)), seen)
         trial = copy.ask()
         try:
             config = space.sample(OptunaDraws(trial, narrowings))

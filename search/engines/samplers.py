@@ -169,6 +169,8 @@ def _nsga3(ask: Ask) -> BaseSampler:
     return NSGAIIISampler(seed=ask.seed, **ask.options)
 
 
+WALKING = ("grid", "qmc")  # along a sequence, each ask at its own place
+
 MAKERS: dict[str, Callable[[Ask], BaseSampler]] = {
     "tpe": _tpe,
     "random": _random,
