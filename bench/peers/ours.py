@@ -63,4 +63,5 @@ def made(sampler: str, pruner: str) -> Callable[[Space, int, int, int], Ours]:
     """A maker of searches by these names."""
     return lambda space, seed, epochs, slots: Ours(space, seed, epochs, sampler, pruner)
 
+
 auto = made("tpe", "asha")
