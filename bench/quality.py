@@ -65,7 +65,7 @@ def run(path: str, key: Key) -> dict[str, object]:
 
 def fingerprint(method: str) -> str:
     """What a result depends on beside its table: the code that drives the method, and its package's version."""
-    entry = METHODS[method]
+    entry = peers.entry(method)
     here = ROOT / "bench"
     sources = [here / "simulation.py", here / "peers" / f"{entry.module}.py", here / "peers" / "settings.py"]
     if entry.module in ("ours", "plain_optuna"):
@@ -127,9 +127,10 @@ def _methods(text: str | None) -> list[str]:
             if problem := peers.missing(name):
                 click.echo(f"left out: {problem}")
         return [name for name in METHODS if peers.missing(name) is None]
-    names = text.split(",")
-    problems = [f"--methods {n}: unknown; there are: {', '.join(METHODS)}" for n in names if n not in METHODS]
-    problems += [p for n in names if n in METHODS and (p := peers.missing(n))]
+    names = text.split(";" if ";" in text or "|" in text else ",")  # variants have commas in their names
+    unknown = [name for name in names if name not in METHODS and "|" not in name]
+    problems = [f"--methods {name}: unknown; there are: {', '.join(METHODS)}" for name in unknown]
+    problems += [p for name in names if name not in unknown and (p := peers.missing(name))]
     if problems:
         raise InputError(problems)
     return names

@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 
 from bench import regret, report
-from bench.peers import METHODS
+from bench.peers import entry
 from bench.regret import Steps
 from search.executors.table import Table
 
 Runs = Mapping[int, Mapping[str, Mapping[int, Steps]]]  # by slots, method, seed
 OURS, CHANCE = "auto", "random"
 THIRD = 1 / 3  # of the time of random search, in which ours must be where that ends
-COLOURS = ("#d62728", "#7f7f7f", "#1f77b4", "#aec7e8", "#ff7f0e", "#ffbb78", "#c49c94", "#2ca02c", "#9467bd")
+COLOURS = (
+    *("#d62728", "#7f7f7f", "#1f77b4", "#aec7e8", "#ff7f0e", "#ffbb78", "#c49c94", "#2ca02c", "#9467bd"),
+    *("#8c564b", "#e377c2", "#17becf", "#bcbd22"),
+)
 
 
 def lines(runs: Runs, best: float, budgets: np.ndarray, marks: Sequence[int]) -> tuple[list[str], dict[str, Any]]:
@@ -34,7 +37,7 @@ def lines(runs: Runs, best: float, budgets: np.ndarray, marks: Sequence[int]) ->
             cells = [f"{stood[m][name].mean:.4f} ({stood[m][name].low:.4f}-{stood[m][name].high:.4f})" for m in marks]
             ranks = " / ".join(f"{stood[m][name].rank:.1f}" for m in marks)
             after = "-" if times[name] is None else f"{times[name]:.1f}"
-            rows.append((METHODS[name].title, len(methods[name]), *cells, ranks, after))
+            rows.append((entry(name).title, len(methods[name]), *cells, ranks, after))
         columns = ("method", "seeds", *(f"regret at {m}" for m in marks), "mean rank", "at random's end after")
         text += [f"## {slots} slot{'s' if slots > 1 else ''}", "", *report.table(columns, rows), ""]
         text += [*_targets(stood, times, marks), ""]
@@ -56,9 +59,9 @@ def _targets(
             return []
         first = by_mean[0]
         if first.method == OURS:
-            found.append(f"- lowest mean regret at {mark}: yes, next is {METHODS[by_mean[1].method].title}")
+            found.append(f"- lowest mean regret at {mark}: yes, next is {entry(by_mean[1].method).title}")
         else:
-            found.append(f"- lowest mean regret at {mark}: no, {METHODS[first.method].title} is lower")
+            found.append(f"- lowest mean regret at {mark}: no, {entry(first.method).title} is lower")
     time = times[OURS]
     if CHANCE in stood[marks[-1]]:
         met = time is not None and time <= THIRD * marks[-1]
@@ -87,12 +90,13 @@ def draw(path: Path, runs: Runs, best: float, budgets: np.ndarray, table: Table)
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, len(runs), figsize=(7.5 * len(runs), 5.5), sharey=True, squeeze=False)
-    colours = dict(zip(METHODS, [*COLOURS, *("#8c564b", "#e377c2", "#17becf", "#bcbd22")], strict=False))
+    names = sorted({name for methods in runs.values() for name in methods}, key=lambda name: (name != OURS, name))
+    colours = {name: COLOURS[n % len(COLOURS)] for n, name in enumerate(names)}
     shown = budgets[:: max(1, len(budgets) // 60)]
     for axis, (slots, methods) in zip(axes[0], sorted(runs.items()), strict=True):
         for name, values in regret.curves(methods, shown, best).items():
             wide = 2.6 if name == OURS else 1.3
-            axis.plot(shown, values.mean(axis=0), color=colours[name], linewidth=wide, label=METHODS[name].title)
+            axis.plot(shown, values.mean(axis=0), color=colours[name], linewidth=wide, label=entry(name).title)
             bounds = np.array([regret.interval(column) for column in values.T])
             axis.fill_between(shown, bounds[:, 0], bounds[:, 1], color=colours[name], alpha=0.12, linewidth=0)
         axis.set(xscale="log", yscale="log", xlabel="full trainings spent", title=f"{slots} slot{'s' * (slots > 1)}")
