@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bench.places import ROOT
 from search.errors import InputError
-from spaces import HyperParameters, Parameter, Space
+from spaces import HyperParameters, Parameter, Space, find
 from spaces._space import Config
 from spaces.errors import SpaceError
 
@@ -53,3 +53,11 @@ def grid_of(name: str) -> str:
     if name not in ours:
         raise InputError(f"unknown grid {name!r}; there are: {', '.join(sorted(ours))}, or give a .py file")
     return str(ours[name])
+
+
+def grid_of_space(name: str) -> str:
+    """The file of the grid of ours whose space has this name. Raises InputError where there is none."""
+    for path in sorted((ROOT / "bench" / "grids").glob("*.py")):
+        if find(str(path)).name == name:
+            return str(path)
+    raise InputError(f"no grid in bench/grids has the space {name!r}")

@@ -1,4 +1,4 @@
-"""Searches in memory on a simulated clock over a recorded table: what every method is driven by, peers and ours alike."""
+"""Searches in memory on a simulated clock over a recorded table: what drives every method, peers and ours alike."""
 
 from __future__ import annotations
 

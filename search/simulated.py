@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,6 @@ from search.reader import Reader
 from spaces import Space, config_hash, declared
 
 if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
-
     from search.plan import Plan, Request
 
 EXECUTOR_NAMES = ("local", "simulate")
@@ -115,9 +113,8 @@ def open_table(plan: Plan) -> Table:
     return found
 
 
-def alone(store: BaseStorage) -> bool:
-    """Whether all studies of a store are simulated ones, which can be had again."""
-    plans = (store.get_study_user_attrs(study._study_id).get("plan", {}) for study in store.get_all_studies())
+def alone(plans: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the stored plans of all studies of a store are of simulated ones, which can be had again."""
     return all(plan.get("executor") == SIMULATE for plan in plans)
 
 

@@ -170,7 +170,7 @@ def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
     settings.home.mkdir(parents=True, exist_ok=True)
     opened = engine.storage(settings.storage)
     known = {s.study_name for s in engine.studies(opened)}
-    if plan.table and simulated.alone(opened):
+    if plan.table and simulated.alone(engine.plans(opened)):
         engine.unsynced(opened)
     pruner = pruners.make(read("pruner", plan.pruner), plan.epochs)
     study = engine.open_study(

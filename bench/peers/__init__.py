@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from bench.simulation import Method
 from spaces import Space
@@ -38,17 +39,24 @@ METHODS: dict[str, Entry] = {
 }
 
 
+def entry(name: str) -> Entry:
+    """Where a method is made; one with a bar in its name, as `tpe|stop`, is a variant of ours. Raises KeyError."""
+    return Entry(name, "variants", name) if "|" in name else METHODS[name]
+
+
 def missing(name: str) -> str | None:
     """What to install for a method that cannot be run here; None where it can."""
-    entry = METHODS[name]
-    if importlib.util.find_spec(entry.package) is not None:
+    package = entry(name).package
+    if importlib.util.find_spec(package) is not None:
         return None
-    return f"{name} needs {entry.package}; pip install -c constraints.txt -e '.[bench]'"
+    return f"{name} needs {package}; pip install -c constraints.txt -e '.[bench]'"
 
 
 def make(name: str, space: Space, seed: int, epochs: int, slots: int) -> Method:
     """A new search by the method of this name."""
-    entry = METHODS[name]
-    module = importlib.import_module(f"bench.peers.{entry.module}")
-    made: Method = getattr(module, entry.maker)(space, seed, epochs, slots)
+    found = entry(name)
+    module = importlib.import_module(f"bench.peers.{found.module}")
+    if found.module == "variants":
+        return cast(Method, module.Variant(space, seed, epochs, slots, name))
+    made: Method = getattr(module, found.maker)(space, seed, epochs, slots)
     return made

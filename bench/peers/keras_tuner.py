@@ -66,10 +66,9 @@ def _made(oracle: str, options: dict[str, Any]) -> Callable[[Space, int, int, in
             "hyperband": keras_tuner.oracles.HyperbandOracle,
         }
         objective = keras_tuner.Objective(OBJECTIVE, "max")
-        # A seed of 0 is none to KerasTuner.
-        return KerasTuner(
-            space, epochs, kinds[oracle](objective=objective, hyperparameters=hp, seed=seed + 1, **options)
-        )
+        # Each draw of an oracle counts its seed on by one: of neighbouring seeds, the second repeats the first's draws.
+        apart = 1 + 1_000_003 * seed
+        return KerasTuner(space, epochs, kinds[oracle](objective=objective, hyperparameters=hp, seed=apart, **options))
 
     return make
 

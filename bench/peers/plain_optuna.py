@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Literal
 
 import optuna
@@ -18,11 +18,9 @@ from spaces import Space
 class PlainOptuna:
     """`study.optimize` with an objective that returns its last value, turned inside out."""
 
-    def __init__(
-        self, space: Space, epochs: int, sampler: BaseSampler, pruner: BasePruner | None, direction: str = "maximize"
-    ) -> None:
+    def __init__(self, space: Space, epochs: int, sampler: BaseSampler, pruner: BasePruner | None) -> None:
         self.space, self.epochs = space, epochs
-        self.study = optuna.create_study(direction=direction, sampler=sampler, pruner=pruner)
+        self.study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
         self._open: dict[Hashable, tuple[optuna.Trial, float]] = {}
 
     def suggest(self) -> Ask | Literal["wait", "done"]:
@@ -57,6 +55,3 @@ def tpe(space: Space, seed: int, epochs: int, slots: int) -> PlainOptuna:
 def random(space: Space, seed: int, epochs: int, slots: int) -> PlainOptuna:
     """RandomSampler without a pruner."""
     return PlainOptuna(space, epochs, optuna.samplers.RandomSampler(seed=seed), optuna.pruners.NopPruner())
-
-
-Make = Callable[[Space, int, int, int], PlainOptuna]

@@ -32,7 +32,7 @@ class RayTune:
         self._resolve = generate_variants
         self._space = {"config": {name: tune.choice(options(p)) for name, p in declared(space).items()}}
         # What BasicVariantGenerator(random_state=seed) draws with.
-        self._random = np.random.RandomState(seed)
+        self._random = np.random.default_rng(seed)
         self._begun = 0
         self._last: dict[Hashable, dict[str, Any]] = {}
 

@@ -24,6 +24,7 @@ class SyneTune:
         self.space, self.epochs, self.scheduler = space, epochs, scheduler
         self._open: dict[Hashable, tuple[Any, dict[str, Any]]] = {}
         self._begun = 0
+        self._decided: set[Hashable] = set()
 
     def suggest(self) -> Ask | Literal["wait", "done"]:
         """`scheduler.suggest` and `scheduler.on_trial_add`."""
@@ -44,12 +45,15 @@ class SyneTune:
         result = {"epoch": epoch, "val_accuracy": value}
         self._open[trial] = open_trial, result
         verdict = self.scheduler.on_trial_result(open_trial, result)
-        return "stop" if verdict == "STOP" and epoch < self.epochs else "go"
+        if verdict != "STOP":
+            return "go"
+        self._decided.add(trial)  # also at its last epoch: Tuner takes that for stopped, not for complete
+        return "stop" if epoch < self.epochs else "go"
 
     def ended(self, trial: Hashable, how: Ending) -> None:
         """`on_trial_complete`, `on_trial_error` or, where it was stopped, `on_trial_remove`."""
         open_trial, result = self._open.pop(trial)
-        if how == "complete":
+        if how == "complete" and trial not in self._decided:
             self.scheduler.on_trial_complete(open_trial, result)
         elif how == "failed":
             self.scheduler.on_trial_error(open_trial)

@@ -437,6 +437,11 @@ def studies(store: optuna.storages.BaseStorage) -> list[FrozenStudy]:
     return sorted(store.get_all_studies(), key=lambda study: _started(store, study._study_id))
 
 
+def plans(store: optuna.storages.BaseStorage) -> list[dict[str, Any]]:
+    """What each study of a store has as its plan; empty for those that this program did not make."""
+    return [store.get_study_user_attrs(study._study_id).get("plan", {}) for study in store.get_all_studies()]
+
+
 def _started(store: optuna.storages.BaseStorage, study_id: int) -> datetime:
     try:
         trials = store.get_all_trials(study_id, deepcopy=False)
