@@ -46,7 +46,8 @@ class OptunaDraws(HyperParameters):
     """The hp vocabulary over a live Optuna trial, which follows plain Python ifs.
 
     A parameter with one value left is not suggested at all. What Optuna cannot express is suggested
-    under another name: a multiplicative step as `name#index`, a reversed logarithm as `name#reflected`.
+    under another name: a multiplicative step as `name#index`, a reversed logarithm as `name#reflected`, a second
+    hyperparameter of the same name as `name#` and what it is.
     """
 
     def __init__(self, trial: optuna.Trial | FixedTrial, narrowings: Mapping[str, str]) -> None:
@@ -54,7 +55,7 @@ class OptunaDraws(HyperParameters):
         self.trial = trial
 
     def draw(self, parameter: Parameter) -> Any:
-        name, trial = parameter.name, self.trial
+        name, trial = "#".join(filter(None, (parameter.name, parameter.variant))), self.trial
         if parameter.single:
             return parameter.choices[0] if parameter.choices else _typed(parameter, cast(float, parameter.low))
         if parameter.choices:
