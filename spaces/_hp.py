@@ -44,14 +44,15 @@ class Parameter:
             return self.low == self.high
         return len(self.choices) == 1
 
-    def grid(self) -> tuple[float, ...] | None:
+    def grid(self) -> Sequence[float] | None:
         """The values of a stepped numeric parameter in order, or None where it is continuous."""
         if self.kind not in ("int", "float"):
             return None
-        low, high = cast(float, self.low), cast(float, self.high)
-        step = self.step if self.step is not None else (1 if self.kind == "int" else None)
-        if step is None or (self.sampling != "linear" and self.step is None):
-            return tuple(range(int(low), int(high) + 1)) if self.kind == "int" else None
+        low, high, step = cast(float, self.low), cast(float, self.high), self.step
+        if self.kind == "int" and (step is None or self.sampling == "linear"):
+            return range(int(low), int(high) + 1, int(step or 1))
+        if step is None:
+            return None
         count = (
             int((high - low) / step + 1e-9)
             if self.sampling == "linear"
@@ -84,6 +85,8 @@ class Parameter:
         grid = self.grid()
         if grid is None:
             return cast(float, self.low) <= value <= cast(float, self.high)
+        if isinstance(grid, range):
+            return value in grid
         return any(math.isclose(value, g, rel_tol=1e-9, abs_tol=1e-12) for g in grid)
 
     def describe(self) -> str:

@@ -68,7 +68,8 @@ class OptunaDraws(HyperParameters):
             drawn = trial.suggest_float(f"{name}#reflected", low, high, log=True)
             return _typed(parameter, high + low - drawn)
         if parameter.kind == "int":
-            return trial.suggest_int(name, int(low), int(high), step=int(parameter.step or 1), log=log)
+            most = int(grid[-1] if grid else high)
+            return trial.suggest_int(name, int(low), most, step=int(parameter.step or 1), log=log)
         if grid is not None:
             drawn = trial.suggest_float(name, grid[0], grid[-1], step=parameter.step)
             return min(grid, key=lambda v: abs(v - drawn))
