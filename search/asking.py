@@ -122,7 +122,7 @@ class Asker:
             "seed": engine.derive(self.plan.seed, "trial", number),
             "asked.seed": proposal.seed,
             "asks": proposal.asks,
-            "epochs": self.plan.epochs,
+            "epochs": self._epochs(proposal.config),
             "parameters": self.space.params(proposal.config, self.data),
             "attempts": 0,
         } | dict(said)
@@ -132,6 +132,11 @@ class Asker:
         record = engine.record(number, proposal.params, proposal.distributions, attributes)
         store.write_json(store.trial_folder(self.folder, number) / "trial.json", record)
         return engine.accept(self.study, proposal, attributes)
+
+    def _epochs(self, config: dict[str, Any]) -> int:
+        """The study's, or fewer where the configuration itself says how many."""
+        own = self.space.own_epochs(config) if self.space.own_epochs else None
+        return min(own or self.plan.epochs, self.plan.epochs)
 
     def _of_baseline(self, baseline: Baseline) -> dict[str, Any]:
         epochs = min(baseline.epochs, self.plan.epochs) if baseline.always else baseline.epochs

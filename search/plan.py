@@ -18,8 +18,9 @@ from search.fitting import Images, check_images, check_narrowings, choose_baseli
 from search.reader import Reader
 from search.settings import Settings, tracking_problem
 from search.settings import problems as settings_problems
-from spaces import Space, declared, find
+from spaces import Space, declared, find, name_of
 from spaces.datasets import DataSpec, canonical, describe
+from spaces.hypermodels.reference import parse
 
 SAMPLER_NAMES = ("tpe", "random", "qmc")
 PRUNER_NAMES = ("asha", "median", "none")
@@ -136,6 +137,7 @@ class Plan:
     repeats: tuple[dict[str, Any], ...] = ()  # the configurations to train again, as search.repeats has them
     merged: bool = False  # trains on training and validation data together
     dataset: str | None = None  # another than the space's own
+    said: tuple[str, ...] = ()  # of the space, for people
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, stored with the study."""
@@ -169,7 +171,7 @@ def make(
     `check_places` looks at the stores too; unless `offline`, at MLflow's as well.
     """
     read = Reader()
-    space: Space | None = read.attempt(lambda: find(request.space))
+    space = _space(request, read)
     dataset = _dataset(request, space, read)
     if space is not None and dataset is not None:
         space = replace(space, dataset=dataset)
@@ -202,7 +204,7 @@ def make(
     worker_trials = read.whole("--worker-trials", request.worker_trials, 25)
     worker_memory = read.whole("--worker-memory", request.worker_memory, 4000, least=500)
     limits = _limits(request, slots, read)
-    study = request.study or _new_name(request.space, datetime.now())
+    study = request.study or _new_name(name_of(request.space), datetime.now())
     if not SPACE_IN_NAME.fullmatch(study):
         read.problems.append(f"--study {study}: use letters, digits, dots, dashes and underscores, at most 100")
     if check_places:
@@ -226,7 +228,7 @@ def make(
         "validation_limit": request.validation_images,
     }
     return Plan(
-        space=str(space.path) if request.space.endswith(".py") else request.space,
+        space=str(space.reference or (space.path if request.space.endswith(".py") else request.space)),
         study=study,
         narrowings=narrowings,
         trials=trials,
@@ -237,7 +239,7 @@ def make(
         pruner=pruner,
         seed=plan_seed,
         backend=backend,
-        precision=_precision(precision, slots, found),
+        precision=_precision(precision, slots, found) if space.half else _as_asked(precision),
         max_params=max_params,
         keep=keep,
         train_limit=train,
@@ -251,7 +253,20 @@ def make(
         cuts=_cuts(space, sized, typed, {name for name, text in by_hand.items() if text is not None}) if cut else (),
         left_out=left_out,
         dataset=dataset,
+        said=space.remarks,
     )
+
+
+def _space(request: Request, read: Reader) -> Space | None:
+    """The space asked for; a HyperModel is looked at with the images asked for, since it has none of its own."""
+    if parse(request.space) is None:
+        found: Space | None = read.attempt(lambda: find(request.space))
+        return found
+    dataset = None if request.dataset is None else read.attempt(lambda: canonical(request.dataset or ""))
+    if request.dataset is not None and dataset is None:
+        return None
+    hypermodel: Space | None = read.attempt(lambda: find(request.space, dataset))
+    return hypermodel
 
 
 def _dataset(request: Request, space: Space | None, read: Reader) -> str | None:
@@ -260,7 +275,7 @@ def _dataset(request: Request, space: Space | None, read: Reader) -> str | None:
         return None
     asked = request.dataset
     found: str | None = read.attempt(lambda: canonical(asked))
-    return None if space is not None and found == space.dataset else found
+    return None if space is not None and space.reference is None and found == space.dataset else found
 
 
 def _limits(
@@ -312,7 +327,7 @@ def describe_plan(plan: Plan) -> list[str]:
     if plan.cuts:
         lines.append("no GPU: the search is cut to size (--full turns this off)")
         lines += [f"  cut: {cut}" for cut in plan.cuts]
-    return lines + list(plan.left_out)
+    return lines + list(plan.said) + list(plan.left_out)
 
 
 def _count(number: int, what: str) -> str:
@@ -339,7 +354,7 @@ def resume(stored: Mapping[str, Any], request: Request) -> Plan:
     limits = _limits(request, slots, read, stored)
     if read.problems:
         raise InputError(read.problems)
-    tuples = {name: tuple(stored.get(name, ())) for name in ("baselines", "cuts", "left_out", "repeats")}
+    tuples = {name: tuple(stored.get(name, ())) for name in ("baselines", "cuts", "left_out", "repeats", "said")}
     changed = {
         "slots": slots,
         "trials": trials,
@@ -456,6 +471,11 @@ def _limit(flag: str, text: str | None, default: int | None, read: Reader) -> in
     before = len(read.problems)
     count = default if text is None else read.whole(flag, text, 1)
     return default if len(read.problems) > before else count
+
+
+def _as_asked(precision: str) -> str:
+    """For networks that are left as they are: half precision only where it was asked for."""
+    return "float32" if precision == "auto" else precision
 
 
 def _precision(asked: str, slots: Sequence[Slot], found: Sequence[Gpu]) -> str:

@@ -86,6 +86,8 @@ def foreign(network: Any) -> list[str]:
     """Layers that are none of Keras' own, or hold code: such a model trains, but nobody can load it safely."""
     import keras
 
+    if not getattr(network, "inputs", None):  # a class of its own, which alone knows how its layers follow
+        return [f"{network.name} ({type(network).__name__})"]
     return [
         f"{layer.name} ({type(layer).__name__})"
         for layer in leaves(network)

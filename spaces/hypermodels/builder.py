@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from spaces._builder import counts
+from spaces._builder import counts, forget
 from spaces.datasets import DataSpec
 from spaces.datasets._spec import spec_of
 from spaces.errors import BrokenSpace, SpaceError
@@ -26,6 +26,7 @@ from spaces.hypermodels.reference import Reference, parse
 
 EPOCHS = 20  # what fit() is told where it asks
 CHANGED = "its fit() changes the images before training; a model is kept only where raw images give it the same figures"
+LOGITS = "its outputs are logits: a model that is kept gives probabilities"
 NUMBERS, MOST, LEAST = 8e6, 2048, 64  # of the made-up images: numbers in all, and images
 
 
@@ -66,6 +67,7 @@ def main() -> None:
                 line.say(workshop.build(spec_of(order["build"]), line))
             except GivenUp:
                 line.say({"given_up": True})
+            forget()
 
 
 class Workshop:
@@ -115,8 +117,6 @@ class Workshop:
         except (SpaceError, Exception, SystemExit) as error:
             words = " ".join(str(error).split())[:400]
             return {"error": f"{type(error).__name__}: {words}", "function": "build", "line": 1, "idle": idle}
-        finally:
-            keras.backend.clear_session()
 
     def _load(self, data: DataSpec) -> tuple[Any, Path]:
         if data not in self._loaded:
@@ -138,8 +138,8 @@ class Workshop:
 def _built(made: stranger.Ready, data: DataSpec, *, changed: bool) -> Built:
     model, call = made.model, made.call
     labels = compiled.shaped(np.arange(data.classes), made.labels, data.classes)
-    compiled.make_metrics(model, labels, np.full((data.classes, made.units), 1 / data.classes, np.float32))
-    remarks = [*call.remarks, *([CHANGED] if changed else [])]
+    compiled.make_metrics(model, labels, made.units, tuple(call.x.shape)[1:])
+    remarks = [*call.remarks, *([CHANGED] if changed else []), *([LOGITS] if compiled.from_logits(model) else [])]
     return Built(
         **counts(model),
         labels=made.labels,

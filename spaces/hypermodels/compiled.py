@@ -60,9 +60,10 @@ def metrics_of(model: Any) -> Iterable[Any]:
         yield from inner if isinstance(inner, list) else [metric]
 
 
-def make_metrics(model: Any, labels: npt.NDArray[Any], outputs: npt.NDArray[Any]) -> None:
-    """Have the model make its metrics, which it does when it first sees labels and outputs."""
-    model.compute_metrics(None, labels, outputs)
+def make_metrics(model: Any, labels: npt.NDArray[Any], units: int, shape: tuple[int, ...]) -> None:
+    """Have the model make its metrics, which it does when it first sees labels and outputs; here they are made up."""
+    images, outputs = np.zeros((len(labels), *shape), np.float32), np.full((len(labels), units), 1 / units, np.float32)
+    model.compute_metrics(images, labels, outputs)
     model.reset_metrics()
 
 

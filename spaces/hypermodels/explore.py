@@ -15,11 +15,13 @@ MOST = 100  # networks that are built for values tried one by one
 Sample = Callable[[HyperParameters], Any]
 
 
-class Largest(HyperParameters):
-    """Every number at its highest and every switch on: a loop then goes as far as it can."""
+class Largest(Defaults):
+    """Every number at its highest and every switch on, but for what is forced: a loop then goes as far as it can."""
 
     def draw(self, parameter: Parameter) -> Any:
         """One value for `parameter`."""
+        if parameter.contains(self.forced.get(parameter.name)):
+            return self.forced[parameter.name]
         if parameter.kind in ("int", "float"):
             return (parameter.grid() or (parameter.high,))[-1]
         return True if parameter.kind == "boolean" and True in parameter.choices else parameter.default

@@ -23,6 +23,7 @@ from spaces.errors import BrokenSpace, BuildFailed, SpaceError, UnknownDataset, 
 from spaces.hypermodels import noted
 from spaces.hypermodels.draws import Built, Known, Step, built_of, parameter_of
 from spaces.hypermodels.explore import explored
+from spaces.hypermodels.handed import BATCH
 from spaces.hypermodels.reference import Reference
 
 EPOCHS, TRIALS = 20, 30  # of a search, where fit() says no epochs
@@ -49,7 +50,8 @@ def space(reference: Reference, dataset: str | None, *, alone: bool = False) -> 
     if reference.file is not None and not reference.file.is_file():
         raise UnknownSpace(f"no file {reference.file}; give the path of a .py file and what is in it, FILE.py:NAME")
     if alone:
-        return _space(reference, dataset, Asked(str(reference), dataset))
+        unasked = _space(reference, dataset, Asked(str(reference), dataset))
+        return replace(unasked, recipe=lambda config: Recipe(batch_size=BATCH, optimizer="", learning_rate=math.nan))
     asked = _asked(str(reference), dataset)
     first = asked.first()
     longest = max((b.epochs for b in asked.longest() if b.epochs), default=None) if first.epochs else None
