@@ -16,6 +16,7 @@ from search.plan import Plan
 from spaces import Baseline, Space
 from spaces._find import line_of
 from spaces.datasets import DataSpec, describe
+from spaces.errors import BuildFailed
 
 MEMORY = "memory"  # of a trial: what it took, or that it was too much
 MAX_REFUSED = 200  # refused proposals in a row after which nothing is left to run
@@ -103,6 +104,9 @@ class Asker:
         path = self.space.path or Path(self.plan.space)
         error = f"{path}:{line_of(fault.error, path)}: {fault}".splitlines()[0]
         engine.pass_over(self.study, fault, error)
+        if isinstance(fault.error, BuildFailed) and fault.error.fatal:
+            self.exhausted = f"the model's {fault.error.function}() ended the search: {fault.error}"
+            return False
         return self.passed_over(error)
 
     def _refuse(self, config: dict[str, Any]) -> str | None:

@@ -29,12 +29,12 @@ class BrokenSpace(SpaceError):
 class BuildFailed(SpaceError):
     """Raised when a space without formulas cannot build the network of a configuration.
 
-    `function` is the one of its file that failed, `line` where.
+    `function` is the one of its file that failed, `line` where; `fatal` says that it wants the search to end.
     """
 
-    def __init__(self, words: str, line: int = 1, function: str = "build") -> None:
+    def __init__(self, words: str, line: int = 1, function: str = "build", *, fatal: bool = False) -> None:
         super().__init__(words)
-        self.line, self.function = line, function
+        self.line, self.function, self.fatal = line, function, fatal
 
 
 class DatasetError(SpaceError):

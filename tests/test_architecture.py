@@ -33,6 +33,7 @@ HOMES = {
         "search/lease.py",
     ),
     "keras": ("search/trial/", "spaces/", "tracking/packaging.py"),
+    "keras_tuner": ("spaces/hypermodels/",),
     "tensorflow": ("search/trial/",),
     "jax": ("search/trial/",),
     "sklearn": ("spaces/datasets/", "search/evaluation.py"),

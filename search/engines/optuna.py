@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Literal, cast
 
 import optuna
@@ -45,8 +46,8 @@ class SpaceFault(Exception):
 class OptunaDraws(HyperParameters):
     """The hp vocabulary over a live Optuna trial, which follows plain Python ifs.
 
-    A parameter with one value left is not suggested at all. What Optuna cannot express is suggested
-    under another name: a multiplicative step as `name#index`, a reversed logarithm as `name#reflected`, a second
+    A parameter with one value left is not suggested at all. What Optuna cannot express is suggested under another
+    name: a multiplicative or uneven step as `name#index`, a reversed logarithm as `name#reflected`, a second
     hyperparameter of the same name as `name#` and what it is.
     """
 
@@ -62,7 +63,7 @@ class OptunaDraws(HyperParameters):
             return trial.suggest_categorical(name, parameter.choices)
         grid, low, high = parameter.grid(), cast(float, parameter.low), cast(float, parameter.high)
         log = parameter.sampling == "log"
-        if grid is not None and parameter.sampling != "linear" and parameter.step is not None:
+        if grid is not None and parameter.step is not None and not _is_stepped(parameter, grid):
             return _typed(parameter, grid[trial.suggest_int(f"{name}#index", 0, len(grid) - 1)])
         if parameter.sampling == "reverse_log":
             drawn = trial.suggest_float(f"{name}#reflected", low, high, log=True)
@@ -74,6 +75,12 @@ class OptunaDraws(HyperParameters):
             drawn = trial.suggest_float(name, grid[0], grid[-1], step=parameter.step)
             return min(grid, key=lambda v: abs(v - drawn))
         return trial.suggest_float(name, low, high, log=log)
+
+
+def _is_stepped(parameter: Parameter, grid: Sequence[float]) -> bool:
+    """Whether Optuna has such steps: even ones, and of floats those that it finds to add up digit by digit."""
+    low, high, step = (Decimal(str(number)) for number in (grid[0], grid[-1], parameter.step))
+    return parameter.sampling == "linear" and (high - low) % step == 0
 
 
 def _typed(parameter: Parameter, value: float) -> float:

@@ -20,7 +20,7 @@ from search.trial.spec import TrialSpec
 from search.trial.train import NotANumber, Pulse, even_batch, plain, shuffled
 from spaces import Space
 from spaces.datasets import DataSpec, TrainingData
-from spaces.hypermodels import compiled, handed, stranger
+from spaces.hypermodels import compiled, handed, making, stranger
 
 CHECKED = 256  # images on which a served model is compared with the trained one
 MOST_BYTES = 4 * 2**30  # of images as float32 that a fit() may be handed
@@ -44,8 +44,8 @@ class HyperTraining:
         hypermodel, path = stranger.load(space.reference, data)
         own = handed.has_own_fit(hypermodel)
         images = _images(arrays, whole=own)
-        hp = stranger.replayed(spec.config)
-        made = stranger.ready(hypermodel, hp, data, images, path=path, epochs=spec.epochs, to_the_end=False)
+        hp = making.replayed(spec.config)
+        made = making.ready(hypermodel, hp, data, images, path=path, epochs=spec.epochs, to_the_end=False)
         self.network = self.model = made.model
         self.call, self.labels = made.call, made.labels
         self.most = min(spec.epochs, made.call.epochs or spec.epochs)
@@ -202,7 +202,7 @@ def served_outputs(model: Any, images: raw.Floats) -> raw.Floats:
     return np.asarray(model.predict(images, batch_size=min(CHECKED, len(images)), verbose=0), dtype=np.float32)
 
 
-def _images(arrays: TrainingData, *, whole: bool) -> stranger.Images:
+def _images(arrays: TrainingData, *, whole: bool) -> making.Images:
     """What fit() is handed: all images, or, where nobody looks at them, one for its shape."""
     train, validation = (arrays.train, arrays.validation) if whole else (arrays.train[:1], arrays.validation[:1])
     needed = (len(train) + len(validation)) * int(np.prod(arrays.x.shape[1:])) * 4
@@ -212,7 +212,7 @@ def _images(arrays: TrainingData, *, whole: bool) -> stranger.Images:
             f"{MOST_BYTES / 2**30:.0f}): train on fewer (--train-images), or do in build() what fit() does"
         )
     (x, y), (x_val, y_val) = stream.gathered(arrays, train), stream.gathered(arrays, validation)
-    return stranger.Images(raw.unit(x), np.asarray(y), raw.unit(x_val), np.asarray(y_val))
+    return making.Images(raw.unit(x), np.asarray(y), raw.unit(x_val), np.asarray(y_val))
 
 
 def _array(values: Any) -> npt.NDArray[Any]:

@@ -19,7 +19,7 @@ from spaces._builder import counts, forget
 from spaces.datasets import DataSpec
 from spaces.datasets._spec import spec_of
 from spaces.errors import BrokenSpace, SpaceError
-from spaces.hypermodels import compiled, stranger
+from spaces.hypermodels import compiled, making, stranger
 from spaces.hypermodels.draws import Built
 from spaces.hypermodels.noted import digest
 from spaces.hypermodels.reference import Reference, parse
@@ -76,7 +76,7 @@ class Workshop:
     def __init__(self, reference: Reference) -> None:
         self.reference = reference
         self._loaded: dict[DataSpec, tuple[Any, Path]] = {}
-        self._images: dict[DataSpec, stranger.Images] = {}
+        self._images: dict[DataSpec, making.Images] = {}
 
     def about(self, data: DataSpec) -> dict[str, Any]:
         """The file that it is in, and the digests of all that it was loaded from; or why it cannot be used."""
@@ -109,33 +109,34 @@ class Workshop:
         try:
             hypermodel, path = self._load(data)
             keras.utils.set_random_seed(0)
-            shown, hp = self._shown(data), stranger.hyperparameters(ask)
-            made = stranger.ready(hypermodel, hp, data, shown, path=path, epochs=EPOCHS, to_the_end=True)
+            shown, hp = self._shown(data), making.hyperparameters(ask)
+            made = making.ready(hypermodel, hp, data, shown, path=path, epochs=EPOCHS, to_the_end=True)
             return {"built": asdict(_built(made, data, changed=made.call.x is not shown.x)), "idle": idle}
-        except stranger.Broken as error:
-            return {"error": str(error), "function": error.function, "line": error.line, "idle": idle}
-        except (SpaceError, Exception, SystemExit) as error:
+        except making.Broken as error:
+            place = {"function": error.function, "line": error.line, "fatal": error.fatal}
+            return {"error": str(error), "idle": idle, **place}
+        except (Exception, SystemExit) as error:
             words = " ".join(str(error).split())[:400]
-            return {"error": f"{type(error).__name__}: {words}", "function": "build", "line": 1, "idle": idle}
+            return {"error": f"{type(error).__name__}: {words}", "idle": idle}
 
     def _load(self, data: DataSpec) -> tuple[Any, Path]:
         if data not in self._loaded:
             self._loaded[data] = stranger.load(self.reference, data)
         return self._loaded[data]
 
-    def _shown(self, data: DataSpec) -> stranger.Images:
+    def _shown(self, data: DataSpec) -> making.Images:
         """Made-up images, of the real ones' shape, more than a batch; a copy each time, since fit() may change them."""
         if data not in self._images:
             count = int(min(MOST, max(LEAST, data.classes, NUMBERS // np.prod(data.input_shape)), data.fitting_size))
             x = np.random.default_rng(0).random((count, *data.input_shape), dtype=np.float32)
             y = (np.arange(count) % data.classes).astype(np.uint8)
             held = max(1, count // 4)
-            self._images[data] = stranger.Images(x, y, x[:held].copy(), y[:held].copy())
+            self._images[data] = making.Images(x, y, x[:held].copy(), y[:held].copy())
         made = self._images[data]
-        return stranger.Images(made.x.copy(), made.y.copy(), made.x_val.copy(), made.y_val.copy())
+        return making.Images(made.x.copy(), made.y.copy(), made.x_val.copy(), made.y_val.copy())
 
 
-def _built(made: stranger.Ready, data: DataSpec, *, changed: bool) -> Built:
+def _built(made: making.Ready, data: DataSpec, *, changed: bool) -> Built:
     model, call = made.model, made.call
     labels = compiled.shaped(np.arange(data.classes), made.labels, data.classes)
     compiled.make_metrics(model, labels, made.units, tuple(call.x.shape)[1:])

@@ -37,7 +37,8 @@ class Built:
 class Step:
     """What comes after some values: a parameter to draw, or the end, which is a network or an error.
 
-    `idle` are parameters met on the way that are switched off. `function` and `line` are those of the error.
+    `idle` are parameters met on the way that are switched off. `function` and `line` are those of the error, `fatal`
+    says that it is to end the search.
     """
 
     idle: tuple[Parameter, ...] = ()
@@ -46,6 +47,7 @@ class Step:
     error: str = ""
     function: str = "build"
     line: int = 1
+    fatal: bool = False
 
 
 class Known:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -86,7 +86,7 @@ def handed(hypermodel: Any, hp: Any, model: Any, given: Given, *, to_the_end: bo
     returned: Any = None
     with _caught(model, calls, to_the_end):
         try:
-            returned = _called(hypermodel, hp, model, given)
+            returned = _called(hypermodel, hp, model, given, calls)
         except Handed:
             pass
         except Exception:
@@ -122,7 +122,7 @@ def is_followed(callback: Any) -> bool:
     return _kind(callback) in FOLLOWED
 
 
-def _called(hypermodel: Any, hp: Any, model: Any, given: Given) -> Any:
+def _called(hypermodel: Any, hp: Any, model: Any, given: Given, calls: Sequence[Any]) -> Any:
     """Call fit() as Tuner.search(x, y, validation_data=..., callbacks=[]) does, and with what else it names."""
     parameters = list(inspect.signature(hypermodel.fit).parameters.values())[2:]  # after hp and model
     names = {p.name for p in parameters}
@@ -145,7 +145,7 @@ def _called(hypermodel: Any, hp: Any, model: Any, given: Given) -> Any:
         return hypermodel.fit(hp, model, *first, **told)
     except KeyError as error:  # it looks into its **kwargs for what only some who call it give
         more = {str(name): named[str(name)] for name in error.args if str(name) in named and str(name) not in told}
-        if not more:
+        if calls or not more:
             raise
         return hypermodel.fit(hp, model, *first, **told, **more)
 
@@ -240,7 +240,8 @@ def _sorted(callbacks: Any) -> tuple[tuple[Any, ...], list[str]]:
     """Callbacks that take part, and what is to be said of the others."""
     from keras.callbacks import CallbackList
 
-    each = callbacks.callbacks if isinstance(callbacks, CallbackList) else list(callbacks or ())
+    each = callbacks.callbacks if isinstance(callbacks, CallbackList) else callbacks or ()
+    each = list(each) if isinstance(each, (list, tuple)) else [each]
     needless = sorted({_kind(callback) for callback in each if _kind(callback) in NEEDLESS})
     own = sorted({type(c).__name__ for c in each if _kind(c) not in (*FOLLOWED, *NEEDLESS)})
     said = []

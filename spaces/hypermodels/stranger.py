@@ -1,4 +1,4 @@
-"""Loads a stranger's HyperModel and builds with it; KerasTuner's home, where Keras is there already."""
+"""Loads a stranger's HyperModel and says what is wrong with its code; Keras is there where this runs."""
 
 from __future__ import annotations
 
@@ -9,85 +9,18 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from spaces import _contract
 from spaces.datasets import DataSpec
 from spaces.errors import BrokenSpace, UnknownSpace
-from spaces.hypermodels import compiled, handed
+from spaces.hypermodels.handed import Unsupported
 from spaces.hypermodels.noted import digest
 from spaces.hypermodels.reference import Reference
 
 SHAPE, CLASSES = ("input_shape",), ("classes", "num_classes", "n_classes")  # what a constructor calls them
 OURS = tuple(str(Path(__file__).parents[2] / name) for name in ("bench", "search", "spaces", "tracking"))
-
-Ask = Callable[[Any, bool], Any]  # a hyperparameter of KerasTuner's, and whether it is active, for its value
-
-
-class Broken(Exception):
-    """Raised where a stranger's function fails; `function` is which, `line` that of its file."""
-
-    def __init__(self, function: str, words: str, line: int) -> None:
-        super().__init__(words)
-        self.function, self.line = function, line
-
-
-@dataclass(frozen=True, eq=False)
-class Images:
-    """Images in 0 to 1, float32 (n, height, width, channels), and class numbers (n,), to train and to validate on."""
-
-    x: npt.NDArray[np.float32]
-    y: npt.NDArray[Any]
-    x_val: npt.NDArray[np.float32]
-    y_val: npt.NDArray[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Ready:
-    """A model as it was built and compiled, how it is to be trained, how its labels are and how many outputs it has."""
-
-    model: Any
-    call: handed.Call
-    labels: str
-    units: int
-
-
-def hyperparameters(ask: Ask) -> Any:
-    """A keras_tuner.HyperParameters whose active hyperparameters get the value that `ask` says, once each."""
-    import keras_tuner
-
-    class Drawn(keras_tuner.HyperParameters):
-        def _register(self, hyperparameter: Any, overwrite: bool = False) -> Any:
-            new = hyperparameter.name not in self.values
-            value = super()._register(hyperparameter, overwrite)
-            if not self.is_active(hyperparameter):
-                ask(hyperparameter, False)
-            elif new and not overwrite:
-                value = self.values[hyperparameter.name] = ask(hyperparameter, True)
-            return value
-
-    return Drawn()
-
-
-def replayed(config: Mapping[str, Any]) -> Any:
-    """A keras_tuner.HyperParameters with the values of a configuration. Raises ValueError where one is not in it."""
-
-    def known(hyperparameter: Any, active: bool) -> Any:
-        if active and hyperparameter.name not in config:
-            raise ValueError(
-                f"hyperparameter {hyperparameter.name!r} was not drawn when this configuration was; what is drawn must "
-                "depend on nothing but the values drawn before"
-            )
-        return config.get(hyperparameter.name)
-
-    return hyperparameters(known)
 
 
 def load(reference: Reference, data: DataSpec) -> tuple[Any, Path]:
@@ -112,52 +45,10 @@ def load(reference: Reference, data: DataSpec) -> tuple[Any, Path]:
         found = keras_tuner.HyperModel()
         found.build = thing
         return found, path
-    what = f"the class {thing.__name__}" if isinstance(thing, type) else f"a {type(thing).__name__}"
+    what = f"the class {thing.__name__}" if isinstance(thing, type) else f"of type {type(thing).__name__}"
     raise BrokenSpace(
         f"{reference}: it is {what}, neither a HyperModel nor a function build(hp).{_hint(module, reference.name)}"
     )
-
-
-def ready(
-    hypermodel: Any, hp: Any, data: DataSpec, images: Images, *, path: Path, epochs: int, to_the_end: bool
-) -> Ready:
-    """Build with `hp`, and see how the model is to be trained.
-
-    `to_the_end` as of `handed.handed`. Raises Broken.
-    """
-    import keras
-
-    function = "build"
-    try:
-        hypermodel.declare_hyperparameters(hp)
-        model = hypermodel.build(hp)
-        if not isinstance(model, keras.Model):
-            raise TypeError(f"it returned {model!r:.60}, not a Keras model")
-        function = "fit" if handed.has_own_fit(hypermodel) else "build"
-        expected = compiled.labels_of(model, _units(model), data.classes)
-        y, y_val = (compiled.shaped(each, expected, data.classes) for each in (images.y, images.y_val))
-        given = handed.Given(images.x, y, images.x_val, y_val, epochs)
-        call = handed.handed(hypermodel, hp, model, given, to_the_end=to_the_end)
-        function = "build"
-        if not model.compiled:
-            raise ValueError("its model is not compiled: call model.compile(optimizer, loss, metrics=['accuracy'])")
-        shape = tuple(call.x.shape)[1:]
-        _build(model, shape)
-        units = _contract.check_as_it_is(model, data, shape)
-        labels = compiled.labels_of(model, units, data.classes)
-        return Ready(model, _relabelled(call, given, images, labels, data.classes), labels, units)
-    except Exception as error:
-        raise Broken(function, _words(error), line_in(error, path)) from error
-
-
-def _relabelled(call: handed.Call, given: handed.Given, images: Images, kind: str, classes: int) -> handed.Call:
-    """The call with labels as the loss wants them that is compiled now, where fit() did not put others in place."""
-    if call.y is given.y:
-        call = replace(call, y=compiled.shaped(images.y, kind, classes))
-    x_val, y_val, *weight = call.validation
-    if y_val is given.y_val:
-        call = replace(call, validation=(x_val, compiled.shaped(images.y_val, kind, classes), *weight))
-    return call
 
 
 def sources() -> dict[str, str]:
@@ -183,12 +74,13 @@ def line_in(error: BaseException, path: Path) -> int:
     return (lines[-1] if lines else None) or 1
 
 
-def _words(error: BaseException) -> str:
+def in_words(error: BaseException) -> str:
+    """One line for people."""
     text = " ".join(str(error).split())[:400]
     if "URL fetch failure on" in text:
         where = text.partition("URL fetch failure on ")[2].partition(": ")[0]
         return f"it downloads weights, which cannot be fetched here ({where}); put the file into Keras' cache of models"
-    return text if isinstance(error, handed.Unsupported) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, Unsupported) else f"{type(error).__name__}: {text}"
 
 
 # ---- loading
@@ -251,7 +143,7 @@ def _made(kind: Any, reference: Reference, data: DataSpec, path: Path) -> Any:
     try:
         return kind(**{name: value for name, value in known.items() if name in names})
     except Exception as error:
-        raise BrokenSpace(f"{path}:{line_in(error, path)}: {kind.__name__}() failed: {_words(error)}") from error
+        raise BrokenSpace(f"{path}:{line_in(error, path)}: {kind.__name__}() failed: {in_words(error)}") from error
 
 
 def _named(kind: Any) -> dict[str, inspect.Parameter]:
@@ -297,27 +189,3 @@ def _hint(module: ModuleType, name: str) -> str:
     ]
     said = f" Did you mean {near[0]!r}?" if near else ""
     return said + (f" It has: {', '.join(meant[:8])}" if meant else "")
-
-
-# ---- the model
-
-
-def _build(model: Any, shape: tuple[int, ...]) -> None:
-    """Make the weights of a model that waits for its first images to do so."""
-    import keras
-
-    if model.built:
-        return
-    if isinstance(model, keras.Sequential):
-        model.build((None, *shape))
-    else:
-        model(np.zeros((1, *shape), np.float32))
-
-
-def _units(model: Any) -> int | None:
-    """How many numbers the model puts out for one image; None where it does not know yet."""
-    try:
-        shape = model.output_shape
-    except (AttributeError, ValueError):
-        return None
-    return int(shape[-1]) if isinstance(shape, tuple) and shape and isinstance(shape[-1], int) else None
