@@ -42,6 +42,7 @@ class HyperTraining:
         self.history: list[dict[str, float]] = []
         self.best: list[np.ndarray] = []
         hypermodel, path = stranger.load(space.reference, data)
+        keras.utils.set_random_seed(spec.seed)  # again: a module is loaded by the first trial of a process alone
         own = handed.has_own_fit(hypermodel)
         images = _images(arrays, whole=own)
         hp = making.replayed(spec.config)

@@ -110,8 +110,7 @@ class Asked:
         return built
 
     def networks(self) -> list[Built]:
-        """Every network that was built so far, those of looking for hyperparameters among them."""
-        self.declared({})
+        """Every network that was built so far."""
         return list(self._steps.networks())
 
     def remarks(self, first: Built) -> tuple[str, ...]:
@@ -135,7 +134,8 @@ class Asked:
         return found
 
     def close(self) -> None:
-        """End the helper process."""
+        """End the helper process; nothing is noted any more."""
+        self._noted = NOTED
         self.helper.close()
 
     # ---- what was seen before

@@ -17,7 +17,7 @@ from spaces.hypermodels.reference import Reference
 
 EPOCHS, TRIALS = 20, 30  # of a search, where fit() says no epochs
 CUT_EPOCHS, CUT_TRIALS = 5, 8  # without a GPU
-CUT_SECONDS, RATE = 20.0, 14e9  # of an epoch, and multiply-adds a second of two cores, by which images are cut
+CUT_SECONDS, RATE = 10.0, 14e9  # of an epoch, and multiply-adds a second of two cores, by which images are cut
 LEAST_IMAGES, MOST_IMAGES = 500, 10_000
 LOOKS = 4  # configurations that a plan draws to tell sizes by
 
@@ -40,7 +40,8 @@ def space(reference: Reference, dataset: str | None, *, alone: bool = False) -> 
         return replace(unasked, recipe=lambda config: Recipe(batch_size=BATCH, optimizer="", learning_rate=math.nan))
     known = asked(str(reference), dataset)
     first = known.first()
-    longest = max((b.epochs for b in known.networks() if b.epochs), default=None) if first.epochs else None
+    known.declared({})  # what follows is said of all that was looked at
+    longest = max((b.epochs for b in known.networks() if b.epochs), default=None)
     return replace(
         _space(reference, dataset, known),
         metric="val_accuracy" if first.accuracy else "val_loss",

@@ -103,9 +103,8 @@ def _module(reference: Reference) -> ModuleType:
 
 
 def _of_file(file: Path) -> ModuleType:
+    """The module of a file, run anew each time, so that no trial finds what one before it left there."""
     name = f"_user_model_{file.stem}"
-    if name in sys.modules:
-        return sys.modules[name]
     if str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))  # what stands beside it can be imported, as if it were run
     spec = importlib.util.spec_from_file_location(name, file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -64,10 +65,9 @@ EXACT: dict[str, dict[str, Any]] = {
 
 
 long = pytest.mark.long
-SHORT = ("Trained", "own_step")
 
 
-@pytest.mark.parametrize("name", [n if n in SHORT else pytest.param(n, marks=long) for n in EXACT])
+@pytest.mark.parametrize("name", ["Trained", *(pytest.param(name, marks=long) for name in list(EXACT)[1:])])
 def test_training_stopped_and_gone_on_with_equals_training_in_one_go(
     keras: Any, tmp_path: Path, arrays: TrainingData, name: str
 ) -> None:
@@ -150,8 +150,6 @@ def test_a_metric_that_is_the_accuracy_by_another_name_is_known_as_it(
     assert record["val_accuracy"] == record["val_acc"]
     with pytest.raises(ValueError, match="the model has no val_accuracy, by which this study compares"):
         training(keras, tmp_path, arrays, "no_accuracy", {"units": 8}).epoch()
-    by_loss = {"metric": "val_loss", "direction": "minimize"}
-    assert "val_loss" in training(keras, tmp_path, arrays, "no_accuracy", {"units": 8}, **by_loss).epoch()
 
 
 @pytest.mark.parametrize(
@@ -336,3 +334,16 @@ def test_a_killed_study_of_a_users_model_goes_on_to_the_same_weights(tmp_path: P
         histories.append([[e["metrics"][name] for name in kept] for e in epochs])
     assert histories[0] == histories[1]
     assert '"attempt": 2' in events.read_text() or events.read_text().count('"attempt"') > 1
+
+
+@long
+def test_the_readmes_kerastuner_model_runs_as_it_is_typed_there(cli: Any, tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    text = re.search(r"<!-- kerastuner: my_model.py -->\n```python\n(.*?)```", readme, flags=re.DOTALL)
+    block = re.search(r"<!-- kerastuner: commands -->\n\n((?:    .*\n)+)", readme)
+    assert text
+    assert block
+    (tmp_path / "my_model.py").write_text(text[1])
+    for line in block[1].splitlines():
+        done = cli(*line.split()[3:])
+        assert done.returncode == 0, f"{line}: {done.stderr}{done.stdout}"

@@ -462,14 +462,14 @@ def test_a_space_is_drawn_by_optuna_narrowed_and_drawn_again(tmp_path: Path, mon
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     space = find(f"{STRANGERS}:one_name_twice", "digits")
-    study = optuna.create_study(direction="maximize")
-    seen = set()
-    for number in range(4):  # all there are
-        said = engine.propose(study, space, {}, sampler="tpe", seed=1, refuse=lambda config: None)
-        assert space.sample(Replay(said.config)) == said.config
-        seen |= set(said.params)
-        engine.accept(study, said, {"seed": number})
-    assert seen == {"kind", "units", "units#16,32"}
+    for sampler in ("tpe", "random", "qmc"):
+        study, seen = optuna.create_study(direction="maximize"), set()
+        for number in range(4):  # all there are
+            said = engine.propose(study, space, {}, sampler=sampler, seed=1, refuse=lambda config: None)
+            assert space.sample(Replay(said.config)) == said.config
+            seen |= set(said.params)
+            engine.accept(study, said, {"seed": number})
+        assert seen == {"kind", "units", "units#16,32"}
     assert declared(space, {"kind": "small"})["kind"] == narrow(declared(space)["kind"], "small")
     with pytest.raises(BuildFailed, match="too large") as raised:
         find(f"{STRANGERS}:too_large", "digits").sample(Defaults(forced={"units": 32}))
