@@ -18,6 +18,7 @@ from search.plan import Plan
 from spaces import Baseline, Space
 from spaces._find import line_of
 from spaces.datasets import DataSpec, describe
+from spaces.errors import BuildFailed
 
 MEMORY = "memory"  # of a trial: what it took, or that it was too much
 MAX_REFUSED = 200  # refused proposals in a row after which nothing is left to run
@@ -169,6 +170,9 @@ class Asker:
         path = self.space.path or Path(self.plan.space)
         error = f"{path}:{line_of(fault.error, path)}: {fault}".splitlines()[0]
         engine.pass_over(self.study, fault, error)
+        if isinstance(fault.error, BuildFailed) and fault.error.fatal:
+            self.exhausted = f"the model's {fault.error.function}() ended the search: {fault.error}"
+            return False
         return self.passed_over(error)
 
     def _refuse(self, config: dict[str, Any]) -> str | None:
@@ -190,7 +194,7 @@ class Asker:
             "seed": engine.derive(self.plan.seed, "trial", number),
             "asked.seed": proposal.seed,
             "asks": proposal.asks,
-            "epochs": self.plan.epochs,
+            "epochs": self._epochs(proposal.config),
             "parameters": self.space.params(proposal.config, self.data),
             "attempts": 0,
         } | dict(said)
@@ -200,6 +204,11 @@ class Asker:
         record = engine.record(number, proposal.params, proposal.distributions, attributes)
         store.write_json(store.trial_folder(self.folder, number) / "trial.json", record)
         return engine.accept(self.study, proposal, attributes)
+
+    def _epochs(self, config: dict[str, Any]) -> int:
+        """The study's, or fewer where the configuration itself says how many."""
+        own = self.space.own_epochs(config) if self.space.own_epochs else None
+        return min(own or self.plan.epochs, self.plan.epochs)
 
     def _of_baseline(self, baseline: Baseline) -> dict[str, Any]:
         epochs = min(baseline.epochs, self.plan.epochs) if baseline.always else baseline.epochs

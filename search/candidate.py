@@ -94,6 +94,10 @@ def _of_all_data(study: optuna.Study, leading: list[FrozenTrial]) -> Candidate:
 
 def _candidate(study: optuna.Study, trial: FrozenTrial, why: str) -> Candidate:
     model_id = weights.model_id(study, trial.number)
+    if not model_id and trial.user_attrs.get(weights.UNKEPT):
+        raise InputError(
+            f"trial {trial.number} of {study.study_name!r}: its model was not kept: {trial.user_attrs[weights.UNKEPT]}"
+        )
     if not model_id:
         keep = study.user_attrs["plan"]["keep"]
         raise InputError(

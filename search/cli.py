@@ -207,7 +207,7 @@ def plan(home: str, storage: str, tracking_uri: str, as_json: bool, **asked: Any
 @cli.command()
 @_with(*SEARCH, OFFLINE, UNTRACKED, *PLACES, JSON)
 def run(home: str, storage: str, tracking_uri: str, as_json: bool, offline: bool, untracked: bool, **asked: Any) -> int:
-    """Run a new study over SPACE, or go on with the one --study names."""
+    """Run a new study over SPACE (a name, a file, or a KerasTuner model), or go on with the one --study names."""
     from search import report
     from search.plan import Request, make
     from search.settings import resolve

@@ -88,7 +88,7 @@ def _in_space(space: Space, function: str, error: Exception) -> str:
     assert space.path is not None
     where, words = f"{space.path}:{line_of(error, space.path)}", f"{type(error).__name__}: {error}"
     if isinstance(error, BuildFailed):
-        function, words = "build", str(error)
+        function, words = error.function, str(error)
     text = f"{where}: {function}() failed: {words}"
     return text.splitlines()[0]
 

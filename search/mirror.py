@@ -35,6 +35,7 @@ IDENTITY, REASON, MIRRORED = "id", "reason", "mirrored"
 UNLOGGED = (
     "cuts",
     "left_out",
+    "said",
     "narrowings",
     "repeats",
     "dataset",

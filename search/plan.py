@@ -20,8 +20,9 @@ from search.fitting import Images, check_images, check_narrowings, choose_baseli
 from search.reader import Reader
 from search.settings import Settings, tracking_problem
 from search.settings import problems as settings_problems
-from spaces import Space, declared, find
+from spaces import Space, declared, find, name_of
 from spaces.datasets import DataSpec, canonical, describe
+from spaces.hypermodels.reference import parse
 
 BACKENDS = ("tensorflow", "jax")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
@@ -156,6 +157,7 @@ class Plan:
     executor: str = "local"
     table: str | None = None  # of recorded trainings, which a simulation replays
     table_digest: str | None = None
+    said: tuple[str, ...] = ()  # of the space, for people
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, stored with the study."""
@@ -189,7 +191,7 @@ def make(
     `check_places` looks at the stores too; unless `offline`, at MLflow's as well.
     """
     read = Reader()
-    space: Space | None = read.attempt(lambda: find(request.space))
+    space = _space(request, read)
     dataset = _dataset(request, space, read)
     if space is not None and dataset is not None:
         space = replace(space, dataset=dataset)
@@ -233,7 +235,7 @@ def make(
     worker_trials = read.whole("--worker-trials", request.worker_trials, 25)
     worker_memory = read.whole("--worker-memory", request.worker_memory, 4000, least=500)
     limits = _limits(request, slots, read)
-    study = request.study or _new_name(request.space, datetime.now())
+    study = request.study or _new_name(name_of(request.space), datetime.now())
     if not SPACE_IN_NAME.fullmatch(study):
         read.problems.append(f"--study {study}: use letters, digits, dots, dashes and underscores, at most 100")
     if check_places:
@@ -257,7 +259,7 @@ def make(
         "validation_limit": request.validation_images,
     }
     made = Plan(
-        space=str(space.path) if request.space.endswith(".py") else request.space,
+        space=str(space.reference or (space.path if request.space.endswith(".py") else request.space)),
         study=study,
         narrowings=narrowings,
         trials=trials,
@@ -271,7 +273,7 @@ def make(
         audit=audit,
         seed=plan_seed,
         backend=backend,
-        precision=_precision(precision, slots, found),
+        precision=_precision(precision, slots, found) if space.half else _as_asked(precision),
         max_params=max_params,
         keep=keep,
         train_limit=train,
@@ -286,10 +288,23 @@ def make(
         left_out=left_out,
         dataset=dataset,
         **executed,
+        said=space.remarks,
     )
     if problems := simulated.check(made, space):
         raise InputError(problems)
     return made
+
+
+def _space(request: Request, read: Reader) -> Space | None:
+    """The space asked for; a HyperModel is looked at with the images asked for, since it has none of its own."""
+    if parse(request.space) is None:
+        found: Space | None = read.attempt(lambda: find(request.space))
+        return found
+    dataset = None if request.dataset is None else read.attempt(lambda: canonical(request.dataset or ""))
+    if request.dataset is not None and dataset is None:
+        return None
+    hypermodel: Space | None = read.attempt(lambda: find(request.space, dataset))
+    return hypermodel
 
 
 def _dataset(request: Request, space: Space | None, read: Reader) -> str | None:
@@ -298,7 +313,7 @@ def _dataset(request: Request, space: Space | None, read: Reader) -> str | None:
         return None
     asked = request.dataset
     found: str | None = read.attempt(lambda: canonical(asked))
-    return None if space is not None and found == space.dataset else found
+    return None if space is not None and space.reference is None and found == space.dataset else found
 
 
 def _limits(
@@ -352,7 +367,7 @@ def describe_plan(plan: Plan) -> list[str]:
         lines += [f"  cut: {cut}" for cut in plan.cuts]
     if not nothing_drawn:
         lines += [f"  {reason}" for reason in plan.why]
-    return lines + simulated.said(plan) + list(plan.left_out)
+    return lines + list(plan.said) + simulated.said(plan) + list(plan.left_out)
 
 
 def _count(number: int, what: str) -> str:
@@ -381,7 +396,8 @@ def resume(stored: Mapping[str, Any], request: Request) -> Plan:
     limits = _limits(request, slots, read, stored)
     if read.problems:
         raise InputError(read.problems)
-    tuples = {name: tuple(stored.get(name, ())) for name in ("baselines", "cuts", "left_out", "repeats", "auto", "why")}
+    names = ("baselines", "cuts", "left_out", "repeats", "auto", "why", "said")
+    tuples = {name: tuple(stored.get(name, ())) for name in names}
     changed = {
         "slots": slots,
         "trials": trials,
@@ -505,6 +521,11 @@ def _limit(flag: str, text: str | None, default: int | None, read: Reader) -> in
     before = len(read.problems)
     count = default if text is None else read.whole(flag, text, 1)
     return default if len(read.problems) > before else count
+
+
+def _as_asked(precision: str) -> str:
+    """For networks that are left as they are: half precision only where it was asked for."""
+    return "float32" if precision == "auto" else precision
 
 
 def _precision(asked: str, slots: Sequence[Slot], found: Sequence[Gpu]) -> str:

@@ -18,12 +18,12 @@ from search.specs import space_of
 from spaces import Defaults, Parameter, RandomDraws, Replay, Space, declared
 from spaces._hp import show as show_value
 from spaces.datasets import DataSpec, describe
+from spaces.hypermodels.explore import Largest
 
 # Multiply-adds a second while training, forward and backward counted as three forwards, where no earlier
 # trial says better: one core (DenseNet k 12, l 3 trained at 200 to 250 images/s a core), one recent GPU (a guess).
 CORE_RATE, GPU_RATE = 7e9, 1e12
 TRIAL_SECONDS = 15.0  # building and tracing a network, before its first step
-DRAWS = 200
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,35 @@ def _corner(
 ) -> Corner:
     drawn = (Corner(space.params(config, data), config) for config in _drawn(space, narrowings, data))
     best = min(drawn, key=lambda c: sign * c.parameters)
+    if space.declare is not None:
+        return min(best, *_at_once(space, narrowings, data, parameters, sign), key=lambda c: sign * c.parameters)
     for _ in range(2):
         for p in parameters.values():
             for value in p.choices or (p.low, p.high):
-                try:
-                    moved = _sized(space, _Moved(best.config, p.name, value, narrowings), data)
-                except Exception:  # outside what was narrowed, or that configuration's own fault
-                    continue
-                best = min(best, moved, key=lambda c: sign * c.parameters)
+                moved = _sized(space, _Moved(best.config, p.name, value, narrowings), data)
+                best = min(best, *moved, key=lambda c: sign * c.parameters)
     return best
 
 
+def _at_once(
+    space: Space, narrowings: Mapping[str, str], data: DataSpec, parameters: Mapping[str, Parameter], sign: int
+) -> list[Corner]:
+    """Each hyperparameter of the defaults moved alone, then all as was best: of few networks that must be built."""
+    found, moves = _sized(space, Defaults(narrowings), data), {}
+    for p in (p for p in parameters.values() if p.name in found[0].config):
+        ends = p.grid() or (p.low, p.high)
+        values = p.choices or (ends[0], ends[-1])
+        moved = [(c, v) for v in values for c in _sized(space, _Moved(found[0].config, p.name, v, narrowings), data)]
+        if moved:
+            moves[p.name] = min(moved, key=lambda each: sign * each[0].parameters)
+    alone = [corner for corner, _ in moves.values()]
+    together = {name: value for name, (_, value) in moves.items()}
+    kind = Defaults if sign > 0 else Largest
+    return [*found, *alone, *_sized(space, kind(narrowings, together), data)]
+
+
 class _Moved(Replay):
-    """A configuration with one value changed; what that switches on is drawn at its default."""
+    """A configuration with a value changed; what that switches on is drawn at its default."""
 
     def __init__(self, config: Mapping[str, Any], name: str, value: Any, narrowings: Mapping[str, str]) -> None:
         super().__init__({**config, name: value}, narrowings)
@@ -77,7 +93,7 @@ class _Moved(Replay):
 def _drawn(space: Space, narrowings: Mapping[str, str], data: DataSpec) -> list[dict[str, Any]]:
     """Random configurations; the defaults, which the plan has tried, where sample() or build() fails on all of them."""
     found = []
-    for seed in range(DRAWS):
+    for seed in range(space.looks):
         with contextlib.suppress(Exception):  # that configuration's own fault, met where it is drawn
             config = space.sample(RandomDraws(seed, narrowings))
             space.params(config, data)
@@ -85,9 +101,13 @@ def _drawn(space: Space, narrowings: Mapping[str, str], data: DataSpec) -> list[
     return found or [space.sample(Defaults(narrowings))]
 
 
-def _sized(space: Space, hp: Any, data: DataSpec) -> Corner:
-    config = space.sample(hp)
-    return Corner(space.params(config, data), config)
+def _sized(space: Space, hp: Any, data: DataSpec) -> list[Corner]:
+    """The network that `hp` draws; none where that is outside what was narrowed, or fails by its own fault."""
+    try:
+        config = space.sample(hp)
+        return [Corner(space.params(config, data), config)]
+    except Exception:
+        return []
 
 
 def epochs_a_trial(plan: Plan) -> float:
@@ -127,7 +147,7 @@ def _measured_rate(plan: Plan, space: Space, data: DataSpec, settings: Settings)
     from search import store
 
     rates = []
-    for attempt in sorted((settings.home / "studies").glob("*/trial-*/attempt-1.json"))[-200:]:
+    for attempt in sorted((settings.home / "studies").glob("*/trial-*/attempt-1.json"))[-space.looks :]:
         spec = store.read_json(attempt) or {}
         epochs = store.epochs(attempt.parent)
         device = [e for e in store.events(attempt.parent) if e["event"] == "attempt"]

@@ -19,7 +19,7 @@ from search.lease import leased, owned
 from search.mirror import IDENTITY
 from search.settings import Settings, masked
 from search.trial import checkpoints
-from spaces import find
+from spaces import find, name_of
 from spaces.errors import SpaceError
 from tracking import audit, removal
 from tracking.client import Connection
@@ -217,9 +217,9 @@ def _connection(name: str, settings: Settings, study: optuna.Study | None) -> tu
     plan = attributes.get("plan")
     asked = str(plan.get("space", "")) if isinstance(plan, dict) else ""
     try:
-        name = find(asked).name
+        name = find(asked, plan.get("dataset") if isinstance(plan, dict) else None, alone=True).name
     except SpaceError:  # its file is gone; the experiment has its name all the same
-        name = Path(asked).stem
+        name = name_of(asked)
     identity = str(attributes.get(IDENTITY, "")) if name else ""
     return Connection(settings.tracking_uri, name, settings.artifacts), identity
 

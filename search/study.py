@@ -45,7 +45,7 @@ from search.specs import space_of, trial_spec
 from search.trial.faults import MACHINE
 from search.trial.schedule import best_epoch
 from search.trial.spec import TrialSpec
-from search.weights import Shelf
+from search.weights import UNKEPT, Shelf
 from spaces import Space, declared
 from spaces.datasets import DataSpec, describe, prepare
 from tracking.nowhere import Nowhere
@@ -557,6 +557,9 @@ class Session:
             return self._pause([active], f"after {len(active.history)} epochs")
         pruned = message["state"] == "pruned"
         reason = "pruned" if pruned else ("early stopping" if message["early"] else "")
+        if message.get(UNKEPT):
+            active.trial.set_user_attr(UNKEPT, message[UNKEPT])
+            self.screen.say(f"trial {active.spec.number}: its model is not kept: {message[UNKEPT]}")
         self.asker.observe(active.trial, active.spec.config, True, message.get("peak_memory"))
         if reason:
             active.trial.set_user_attr(REASON, reason)
@@ -631,7 +634,7 @@ class Session:
 
     def _told(self, number: int, run: Run) -> None:
         frozen = engine.numbered(self.study, number)
-        said = {k: v for k, v in frozen.user_attrs.items() if k in ("attempts", REASON, "error", MEMORY)}
+        said = {k: v for k, v in frozen.user_attrs.items() if k in ("attempts", REASON, "error", MEMORY, UNKEPT)}
         end = {"state": frozen.state.name, "attributes": said, "constraints": frozen.constraints}
         store.append(store.trial_folder(self.folder, number), {"event": "finished", **end})
         self.shelf.offer(run, frozen)

@@ -70,7 +70,7 @@ def _url(base: str, attrs: Mapping[str, Any]) -> str:
     """The study's own page where one is named: its trials, the best first."""
     if "mlflow.run_id" not in attrs:
         return base
-    space = find(attrs["plan"]["space"])
+    space = find(attrs["plan"]["space"], attrs["plan"].get("dataset"))
     return server.study_url(
         base,
         attrs["mlflow.experiment_id"],

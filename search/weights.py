@@ -20,6 +20,7 @@ from spaces import Space
 from tracking.runs import Run, Tracker
 
 ATTRIBUTE, NOTE = "weights", "weights.json"
+UNKEPT = "unkept"  # of a trial: why its model, of which the figures are right, cannot be served
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Search spaces: one file is one space, found by its file's name; nothing has to be registered."""
 
 from spaces._find import find as find
+from spaces._find import name_of as name_of
 from spaces._find import names as names
 from spaces._hp import Defaults as Defaults
 from spaces._hp import HyperParameters as HyperParameters

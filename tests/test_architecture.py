@@ -33,7 +33,7 @@ HOMES = {
         "search/auditing.py",
         "search/lease.py",
     ),
-    "keras_tuner": ("search/engines/", "spaces/"),
+    "keras_tuner": ("search/engines/", "spaces/hypermodels/"),
     "keras": ("search/trial/", "spaces/", "tracking/packaging.py"),
     "tensorflow": ("search/trial/",),
     "jax": ("search/trial/",),

@@ -26,8 +26,16 @@ class Ours:
     def __init__(
         self, space: Space, seed: int, epochs: int, slots: int, sampler: str | None, pruner: str | None
     ) -> None:
-        asked = {"sampler": sampler or AUTO, "pruner": pruner or AUTO}
-        choice = choose(space, {}, Reader(), trials=ENDLESS, epochs=epochs, slots=slots, **asked)
+        choice = choose(
+            space,
+            {},
+            Reader(),
+            sampler=sampler or AUTO,
+            pruner=pruner or AUTO,
+            trials=ENDLESS,
+            epochs=epochs,
+            slots=slots,
+        )
         self.space, self.seed, self.epochs, self.sampler = space, seed, epochs, choice.sampler
         self.study = engine.open_study(
             optuna.storages.InMemoryStorage(),

@@ -7,10 +7,11 @@ import hashlib
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy as copy_of
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Literal, cast
 
 import optuna
@@ -57,8 +58,9 @@ class SpaceFault(Exception):
 class OptunaDraws(HyperParameters):
     """The hp vocabulary over a live Optuna trial, which follows plain Python ifs.
 
-    A parameter with one value left is not suggested at all. What Optuna cannot express is suggested
-    under another name: a multiplicative step as `name#index`, a reversed logarithm as `name#reflected`.
+    A parameter with one value left is not suggested at all. What Optuna cannot express is suggested under another
+    name: a multiplicative or uneven step as `name#index`, a reversed logarithm as `name#reflected`, a second
+    hyperparameter of the same name as `name#` and what it is.
     """
 
     def __init__(self, trial: optuna.Trial | FixedTrial, narrowings: Mapping[str, str]) -> None:
@@ -66,24 +68,31 @@ class OptunaDraws(HyperParameters):
         self.trial = trial
 
     def draw(self, parameter: Parameter) -> Any:
-        name, trial = parameter.name, self.trial
+        name, trial = "#".join(filter(None, (parameter.name, parameter.variant))), self.trial
         if parameter.single:
             return parameter.choices[0] if parameter.choices else _typed(parameter, cast(float, parameter.low))
         if parameter.choices:
             return trial.suggest_categorical(name, parameter.choices)
         grid, low, high = parameter.grid(), cast(float, parameter.low), cast(float, parameter.high)
         log = parameter.sampling == "log"
-        if grid is not None and parameter.sampling != "linear" and parameter.step is not None:
+        if grid is not None and parameter.step is not None and not _is_stepped(parameter, grid):
             return _typed(parameter, grid[trial.suggest_int(f"{name}#index", 0, len(grid) - 1)])
         if parameter.sampling == "reverse_log":
             drawn = trial.suggest_float(f"{name}#reflected", low, high, log=True)
             return _typed(parameter, high + low - drawn)
         if parameter.kind == "int":
-            return trial.suggest_int(name, int(low), int(high), step=int(parameter.step or 1), log=log)
+            most = int(grid[-1] if grid else high)
+            return trial.suggest_int(name, int(low), most, step=int(parameter.step or 1), log=log)
         if grid is not None:
             drawn = trial.suggest_float(name, grid[0], grid[-1], step=parameter.step)
             return min(grid, key=lambda v: abs(v - drawn))
         return trial.suggest_float(name, low, high, log=log)
+
+
+def _is_stepped(parameter: Parameter, grid: Sequence[float]) -> bool:
+    """Whether Optuna has such steps: even ones, and of floats those that it finds to add up digit by digit."""
+    low, high, step = (Decimal(str(number)) for number in (grid[0], grid[-1], parameter.step))
+    return parameter.sampling == "linear" and (high - low) % step == 0
 
 
 def _typed(parameter: Parameter, value: float) -> float:

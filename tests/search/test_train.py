@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from search.trial.train import _even_batch, epoch_order
+from search.trial.train import epoch_order, even_batch
 
 RUN = """
 import json, sys
@@ -125,7 +125,7 @@ def test_a_set_smaller_than_a_batch_is_one_batch():
 
 @pytest.mark.parametrize(("count", "batch"), [(5000, 250), (1000, 250), (288, 144), (100, 100), (283, 256)])
 def test_the_validation_batch_divides_the_set_where_that_is_not_small(count, batch):
-    assert _even_batch(count) == batch
+    assert even_batch(count) == batch
 
 
 def test_each_class_weighs_the_same_however_rare_it_is():
