@@ -14,7 +14,17 @@ from typing import Any
 from search.budget import Budget, read_budget, read_size
 from search.errors import InputError
 from search.executors.devices import Gpu, Slot, cores, gpus, memory, share
-from search.fitting import Images, check_images, check_narrowings, choose_baselines, images_there, space_problems
+from search.fitting import (
+    Images,
+    asked_goals,
+    check_images,
+    check_narrowings,
+    choose_baselines,
+    images_there,
+    space_problems,
+)
+from search.goals import Goals, read_goals
+from search.objectives import Objective, parse_objective
 from search.reader import Reader
 from search.settings import Settings, tracking_problem
 from search.settings import problems as settings_problems
@@ -55,10 +65,19 @@ IDENTITY = (
     "repeats",
     "merged",
     "dataset",
+    "objectives",
+    "limits",
 )
 
 
-OLDER = {"repeats": [], "merged": False, "dataset": None}  # what a study of an older program did not say
+OLDER = {
+    "repeats": [],
+    "merged": False,
+    "dataset": None,
+    "objectives": [],
+    "limits": [],
+}  # what a study of an older program did not say
+LISTS = ("baselines", "cuts", "left_out", "repeats", "objectives", "limits")  # of a plan
 DECLARED = "declared"  # in the plan a study began with: its hyperparameters then
 DATA = "data"  # and the digest of its data
 
@@ -92,6 +111,8 @@ class Request:
     budget: str | None = None
     trial_memory: str | None = None
     max_failures: str | None = None
+    objectives: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
     full: bool = False
     baselines_only: bool = False
 
@@ -136,6 +157,8 @@ class Plan:
     repeats: tuple[dict[str, Any], ...] = ()  # the configurations to train again, as search.repeats has them
     merged: bool = False  # trains on training and validation data together
     dataset: str | None = None  # another than the space's own
+    objectives: tuple[str, ...] = ()  # as texts, the first one first; none where that is the space's own
+    limits: tuple[str, ...] = ()  # as texts, on figures of a trial
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, stored with the study."""
@@ -210,11 +233,14 @@ def make(
         place = None if offline else tracking_problem(settings)
         read.problems += [place] if place else []
     check_images(space, train, validation, read)
+    objectives, bounds = asked_goals(space, request.objectives, request.limits, read)
     if request.baselines_only and request.trials is not None:
         read.problems.append(f"--baselines-only --trials {request.trials}: there are as many trials as baselines")
     if read.problems or space is None:
         raise InputError(list(dict.fromkeys(read.problems)))
-    baselines, left_out = choose_baselines(space, narrowings, epochs, max_params)
+    goals = read_goals(objectives, bounds, Objective(space.metric, space.direction))
+    pruner = pruner if goals.by_epoch else "none"
+    baselines, left_out = choose_baselines(space, narrowings, epochs, max_params, goals.limits)
     if request.baselines_only:
         if not baselines:
             raise InputError(["--baselines-only: no baseline fits what was asked for", *left_out])
@@ -251,6 +277,8 @@ def make(
         cuts=_cuts(space, sized, typed, {name for name, text in by_hand.items() if text is not None}) if cut else (),
         left_out=left_out,
         dataset=dataset,
+        objectives=objectives,
+        limits=bounds,
     )
 
 
@@ -309,10 +337,26 @@ def describe_plan(plan: Plan) -> list[str]:
         f"{', '.join(slot.device for slot in plan.slots)}; {drawn_by}, pruner {plan.pruner}, "
         f"seed {plan.seed}, Keras on {plan.backend}, {plan.precision}"
     ]
+    lines += _describe_goals(plan)
     if plan.cuts:
         lines.append("no GPU: the search is cut to size (--full turns this off)")
         lines += [f"  cut: {cut}" for cut in plan.cuts]
     return lines + list(plan.left_out)
+
+
+def _describe_goals(plan: Plan) -> list[str]:
+    """What the study is after, where that is not the space's own objective alone."""
+    objectives = [parse_objective(text) for text in plan.objectives]
+    lines = []
+    if objectives:
+        goals = Goals(tuple(objectives), (), "", objectives[0].direction)
+        what = "several objectives" if goals.several else f"{objectives[0].name} is no figure of an epoch"
+        pruned = "" if goals.by_epoch else f"; {what}: nothing is pruned (pruner none)"
+        named = ", ".join(objective.words for objective in objectives)
+        lines.append(f"{'objectives' if goals.several else 'objective'}: {named}{pruned}")
+    if plan.limits:
+        lines.append(f"{'limits' if len(plan.limits) > 1 else 'limit'}: {', '.join(plan.limits)}")
+    return lines
 
 
 def _count(number: int, what: str) -> str:
@@ -339,7 +383,7 @@ def resume(stored: Mapping[str, Any], request: Request) -> Plan:
     limits = _limits(request, slots, read, stored)
     if read.problems:
         raise InputError(read.problems)
-    tuples = {name: tuple(stored.get(name, ())) for name in ("baselines", "cuts", "left_out", "repeats")}
+    tuples = {name: tuple(stored.get(name, ())) for name in LISTS}
     changed = {
         "slots": slots,
         "trials": trials,
@@ -406,6 +450,8 @@ def check_data(study: str, space: Space, began_with: str | None) -> None:
 def _show(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{k}={v}" for k, v in value.items()) or "nothing narrowed"
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value)) or "none named"
     return str(value)
 
 
