@@ -263,9 +263,9 @@ def show(study: str, trial: int | None, home: str, storage: str, tracking_uri: s
 
 @cli.command()
 @click.argument("study")
-@_with(click.option("--top", type=click.IntRange(min=1), default=1, help="How many."), *PLACES, JSON)
-def best(study: str, top: int, home: str, storage: str, tracking_uri: str, as_json: bool) -> None:
-    """Show the best trials of STUDY."""
+@_with(click.option("--top", type=click.IntRange(min=1), help="How many (default: one, or a front)."), *PLACES, JSON)
+def best(study: str, top: int | None, home: str, storage: str, tracking_uri: str, as_json: bool) -> None:
+    """Show the best trials of STUDY; of several objectives, the Pareto front."""
     from search import report
     from search.settings import resolve
 

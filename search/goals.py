@@ -72,6 +72,11 @@ class Goals:
         """The objectives' values in order."""
         return [figures[objective.name] for objective in self.objectives]
 
+    def values_of(self, values: Sequence[float], figures: Figures) -> dict[str, float]:
+        """What a complete trial is shown with, by name: the `values` Optuna has, and what is limited."""
+        named = {o.name: value for o, value in zip(self.objectives, values, strict=False)}
+        return {name: {**figures, **named}[name] for name in self.shown if name in named or name in figures}
+
     def constraints(self, figures: Figures) -> dict[str, float]:
         """How far each limit is exceeded, by its text; at most zero where it is kept."""
         return {str(limit): limit.violation(figures[limit.name]) for limit in self.limits if limit.name in figures}
@@ -88,6 +93,16 @@ class Goals:
     def excess(self, figures: Figures) -> float:
         """The sum of how far limits are exceeded, above zero where one is broken."""
         return sum(each for each in self.constraints(figures).values() if each > 0)
+
+
+def is_final(key: str) -> bool:
+    """Whether a metric of a trial's run is a figure of the whole trial, not one of an epoch."""
+    return key in BESIDE or key.startswith("best_")
+
+
+def final(name: str) -> str:
+    """What a figure of a whole trial is called among the metrics of its run."""
+    return name if name in BESIDE else f"best_{name}"
 
 
 def known(name: str, space: Space, config: Config, data: DataSpec) -> float:

@@ -15,6 +15,9 @@ from search.front import front as front_of
 FIGURES, TRAINED, BEST_EPOCH = "figures", "trained", "best_epoch"  # attributes where epochs alone do not say it
 
 
+JUDGED = (FIGURES, TRAINED, BEST_EPOCH)
+
+
 @dataclass(frozen=True)
 class Point:
     """Where a trial stands: the values of all objectives (its best so far, where it has but one), and its limits."""
@@ -32,6 +35,11 @@ def signs(study: optuna.Study) -> list[int]:
 def within(trial: FrozenTrial) -> bool:
     """Whether a trial keeps all limits, as far as it has been held against them."""
     return all(violation <= 0 for violation in trial.constraints.values())
+
+
+def over(trial: FrozenTrial) -> bool:
+    """Whether a complete trial is over a limit."""
+    return trial.state == TrialState.COMPLETE and not within(trial)
 
 
 def epochs(trial: FrozenTrial) -> int:

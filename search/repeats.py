@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import figures
+from search import ranking, shown
 from search.engines import optuna as engine
 from search.errors import InputError
 from search.plan import Plan
 from search.statistics import Interval, mean_interval
+from search.trial.spec import KNOWN
 from spaces import Space
 
 SUFFIX = "-repeat"
@@ -37,12 +38,17 @@ class Source:
     milestones: tuple[int, ...]
     patience: int | None
     value: float
+    values: dict[str, float] = field(default_factory=dict)  # of every objective, where there are several
 
 
 @dataclass(frozen=True)
 class Repeated:
-    """A configuration's first figure and those of its repeats; `flattery` is how much better the first one was."""
+    """A configuration's first figure and those of its repeats; `flattery` is how much better the first one was.
 
+    `objective` names the figure.
+    """
+
+    objective: str
     trial: int
     first: float
     values: tuple[float, ...]
@@ -59,17 +65,18 @@ def sources(study: optuna.Study, top: int, *, epochs: int | None, to_best: bool 
     `to_best` trains each for as many epochs as its best took: without validation data no best epoch can be found.
     Raises InputError where there are none.
     """
-    leading = figures.ranked(study)[:top]
+    leading = ranking.ranked(study)[:top]
     if not leading:
-        name = study.study_name
-        raise InputError(f"study {name!r} has no complete trial to repeat; go on: python -m search resume {name}")
+        raise InputError(shown.none_within(study.study_name, ranking.complete(study), shown.goals_of(study)))
     found = [_source(study, trial, epochs) for trial in leading]
     return [replace(s, epochs=_best(t, study)) for s, t in zip(found, leading, strict=True)] if to_best else found
 
 
 def _best(trial: FrozenTrial, study: optuna.Study) -> int:
     """How many epochs the best of a trial took."""
-    sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
+    if ranking.BEST_EPOCH in trial.user_attrs:
+        return int(trial.user_attrs[ranking.BEST_EPOCH]) + 1
+    sign = ranking.signs(study)[0]
     return min(trial.intermediate_values, key=lambda step: (-sign * trial.intermediate_values[step], step))
 
 
@@ -84,7 +91,8 @@ def _source(study: optuna.Study, trial: FrozenTrial, epochs: int | None) -> Sour
         epochs=attrs["epochs"] if known or epochs is None else epochs,
         milestones=tuple(attrs.get("milestones", ())),
         patience=0 if known else None,
-        value=float(trial.value or 0.0),
+        value=float(trial.values[0]),
+        values=shown.figures(trial, goals) if (goals := shown.goals_of(study)).several else {},
     )
 
 
@@ -105,6 +113,13 @@ def planned(plan: Plan, name: str, repeated: Sequence[Source], seeds: int) -> Pl
     )
 
 
+def on_all_data(plan: Plan) -> Plan:
+    """The plan trained on training and validation data together: nothing is left that validation could say."""
+    objectives = dict.fromkeys(text.removeprefix("val_") for text in plan.objectives)
+    limits = tuple(text for text in plan.limits if not text.startswith("val_"))
+    return replace(plan, merged=True, objectives=tuple(objectives), limits=limits)
+
+
 def draw(plan: Plan, space: Space, number: int) -> tuple[engine.Proposal, dict[str, Any]]:
     """What trial `number` of a study of repeats is, and its attributes."""
     source, index = plan.repeats[number % len(plan.repeats)], number // len(plan.repeats)
@@ -121,26 +136,32 @@ def draw(plan: Plan, space: Space, number: int) -> tuple[engine.Proposal, dict[s
 
 
 def measured(study: optuna.Study) -> list[Repeated]:
-    """Each repeated configuration, the best mean first."""
-    sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
-    trials = study.get_trials(deepcopy=False)
-    found = [_measured(source, trials, sign) for source in study.user_attrs["plan"]["repeats"]]
-    return sorted(found, key=lambda r: (math.isnan(r.mean), -sign * r.mean))
+    """Each repeated configuration, the best mean first; of several objectives one after the other that can vary."""
+    goals, trials = shown.goals_of(study), study.get_trials(deepcopy=False)
+    repeated, found = study.user_attrs["plan"]["repeats"], []
+    for at, sign in enumerate(ranking.signs(study)):
+        name = goals.objectives[at].name
+        if name not in KNOWN or not goals.several:
+            each = [_measured(source, trials, sign, at, name) for source in repeated]
+            found += sorted(each, key=lambda r: (math.isnan(r.mean), -sign * r.mean))
+    return found
 
 
-def _measured(source: Mapping[str, Any], trials: Sequence[FrozenTrial], sign: int) -> Repeated:
+def _measured(source: Mapping[str, Any], trials: Sequence[FrozenTrial], sign: int, at: int, name: str) -> Repeated:
     mine = [t for t in trials if t.user_attrs.get(REPEAT_TRIAL) == source["trial"]]
-    values = tuple(float(t.value) for t in mine if t.state == TrialState.COMPLETE and t.value is not None)
+    values = tuple(float(t.values[at]) for t in mine if t.state == TrialState.COMPLETE and t.values)
+    first = source.get("values", {}).get(name, source["value"])
     mean = float(np.mean(values)) if values else math.nan
     return Repeated(
+        objective=name,
         trial=source["trial"],
-        first=source["value"],
+        first=first,
         values=values,
         failed=sum(t.state in (TrialState.FAIL, TrialState.PRUNED) for t in mine),
         mean=mean,
         spread=float(np.std(values, ddof=1)) if len(values) > 1 else math.nan,
         interval=mean_interval(values),
-        flattery=sign * (source["value"] - mean),
+        flattery=sign * (first - mean),
     )
 
 

@@ -79,11 +79,10 @@ def stored_goals(plan: Mapping[str, Any], direction: Direction) -> Goals:
 
     Where the space is gone and the plan names no metric it is called `value`.
     """
-    try:
+    own = Objective("value", direction)
+    with contextlib.suppress(SpaceError, KeyError):  # the latter where there is no plan either
         space = stored_space(plan)
         own = Objective(space.metric, space.direction)
-    except SpaceError:
-        own = Objective("value", direction)
     return read_goals(plan.get("objectives", ()), plan.get("limits", ()), own, merged=plan.get("merged", False))
 
 

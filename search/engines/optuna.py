@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
@@ -18,6 +18,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from search.engines.samplers import SAMPLERS, Ask
 from search.errors import StoreError
+from search.objectives import Direction
 from search.settings import hint, masked
 from spaces import HyperParameters, Parameter, Space, config_hash, declared
 
@@ -120,14 +121,20 @@ def open_study(
     store: optuna.storages.BaseStorage,
     name: str,
     *,
-    direction: Literal["maximize", "minimize"],
+    direction: Direction | Sequence[Direction],
     pruner: optuna.pruners.BasePruner,
     create: bool,
 ) -> optuna.Study:
-    """The study `name`, made where `create` is true. Raises KeyError where it is not there."""
+    """The study `name`, made where `create` is true, with the direction of each objective.
+
+    Raises KeyError where it is not there.
+    """
     sampler = optuna.samplers.RandomSampler(seed=0)  # never asked: proposals are drawn on a copy
     if create:
-        return optuna.create_study(study_name=name, storage=store, sampler=sampler, pruner=pruner, direction=direction)
+        directions = [direction] if isinstance(direction, str) else list(direction)
+        return optuna.create_study(
+            study_name=name, storage=store, sampler=sampler, pruner=pruner, directions=directions
+        )
     return optuna.load_study(study_name=name, storage=store, sampler=sampler, pruner=pruner)
 
 
@@ -263,6 +270,8 @@ def should_prune(study: optuna.Study, trial: optuna.Trial) -> tuple[bool, dict[s
     It is asked on an in-memory copy, so that asking again after a kill gives the same answer: a pruner that compares
     at rungs notes a rung as passed while it is asked. `note_verdict` writes the notes once the answer is written down.
     """
+    if len(study.directions) > 1:  # there is nothing to compare by
+        return False, {}
     if not isinstance(study.pruner, NOTING):
         return trial.should_prune(), {}
     copy = optuna.create_study(directions=study.directions, pruner=study.pruner)
