@@ -166,6 +166,8 @@ class _Reader:
         name, plan, attrs = study.study_name, study.user_attrs["plan"], trial.user_attrs
         goals = shown.goals_of(study)
         judged = {} if goals.plain else shown.figures(trial, goals)
+        if over := goals.over(ranking.figures_of(trial)):
+            self.notes.append(f"{name}:{trial.number} is {over}")
         folder = store.trial_folder(self.settings.study_folder(name), trial.number)
         reference, run_id, space = (
             f"{name}:{trial.number}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from search.objectives import Direction, Limit, Objective, parse_limit, parse_objective
+from search.objectives import COUNTS, Direction, Limit, Objective, parse_limit, parse_objective
 from search.trial.schedule import History, best_epoch
 from search.trial.spec import BESIDE, KNOWN
 from spaces import Space
@@ -74,8 +74,8 @@ class Goals:
 
     def values_of(self, values: Sequence[float], figures: Figures) -> dict[str, float]:
         """What a complete trial is shown with, by name: the `values` Optuna has, and what is limited."""
-        named = {o.name: value for o, value in zip(self.objectives, values, strict=False)}
-        return {name: {**figures, **named}[name] for name in self.shown if name in named or name in figures}
+        every = {**figures, **{o.name: value for o, value in zip(self.objectives, values, strict=False)}}
+        return {name: _whole(name, every[name]) for name in self.shown if name in every}
 
     def constraints(self, figures: Figures) -> dict[str, float]:
         """How far each limit is exceeded, by its text; at most zero where it is kept."""
@@ -93,6 +93,11 @@ class Goals:
     def excess(self, figures: Figures) -> float:
         """The sum of how far limits are exceeded, above zero where one is broken."""
         return sum(each for each in self.constraints(figures).values() if each > 0)
+
+
+def _whole(name: str, value: float) -> float:
+    """A count as the whole number it is: Optuna and MLflow know floats alone."""
+    return int(value) if name in COUNTS and value == value // 1 else value
 
 
 def is_final(key: str) -> bool:

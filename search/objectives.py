@@ -16,6 +16,7 @@ Direction = Literal["maximize", "minimize"]
 
 EPOCH = ("val_accuracy", "val_loss", "accuracy", "loss")
 LOWER = ("loss", "error", "mse", "mae")  # how metrics end that are better when lower
+COUNTS = ("params", "multiply_adds")
 DIRECTIONS: Mapping[str, Direction] = {"max": "maximize", "min": "minimize"}
 SHORT: Mapping[Direction, str] = {"maximize": "max", "minimize": "min"}
 OPPOSITE = {"<=": ">", ">=": "<", "<": ">=", ">": "<="}
@@ -78,8 +79,10 @@ class Limit:
     def words(self, value: float) -> str:
         """What is wrong with a value that breaks it: latency_ms 7.2 > 5."""
         text = written(self.name, value)
-        alike = text == written(self.name, self.bound) and value != self.bound
-        return f"{self.name} {number(value) if alike else text} {OPPOSITE[self.operator]} {number(self.bound)}"
+        bound = written(self.name, self.bound) if self.name in COUNTS else number(self.bound)
+        if text == written(self.name, self.bound) and value != self.bound:  # they would look alike
+            text, bound = number(value), number(self.bound)
+        return f"{self.name} {text} {OPPOSITE[self.operator]} {bound}"
 
 
 def number(value: float) -> str:
@@ -93,7 +96,7 @@ def written(name: str, value: float | None) -> str:
         return "-"
     if not math.isfinite(value):
         return str(value)
-    if name in ("params", "multiply_adds"):
+    if name in COUNTS:
         return f"{value:,.0f}"
     if name in BESIDE:
         before = len(f"{abs(value):.0f}") if abs(value) >= 1 else 0

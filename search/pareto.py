@@ -24,7 +24,7 @@ def table(study: optuna.Study, goals: Goals) -> str:
     keys = list(dict.fromkeys(k for t in leading for k in t.user_attrs.get("config", {})))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    names = [name for name in goals.shown if name not in keys]  # a hyperparameter of that name stays the same column
+    names = [name for name in goals.shown if name != "params"]  # which has a column in any case
     writer.writerow(["number", *names, "parameters", "epochs", "baseline", "config_hash", "run_id", *keys])
     for t in leading:
         figures, attrs = goals.values_of(t.values, figures_of(t)), t.user_attrs
