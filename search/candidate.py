@@ -40,7 +40,7 @@ class Candidate:
         return f"trial {self.trial.number} of {self.study.study_name}"
 
 
-def choose(study: optuna.Study, number: int | None, metric: str) -> Candidate:
+def choose(study: optuna.Study, number: int | None) -> Candidate:
     """The best trial, or trial `number`; of repeats the best kept one of the configuration with the best mean.
 
     Of several objectives the best is the trial on the front that is best in the first one. One that is over a limit is

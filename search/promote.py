@@ -82,7 +82,7 @@ class Promotion:
         self.place = f"{EVALUATION}/{self.model}"  # a model may be a version under several names, each with its report
         self.rules = gate.Rules(least_gain=asked.least_gain)
         self.connection = Connection(settings.tracking_uri, self.space.name, settings.artifacts)
-        self.candidate: Candidate = candidates.choose(self.study, asked.trial, self.space.metric)
+        self.candidate: Candidate = candidates.choose(self.study, asked.trial)
         self.goals = shown.goals_of(self.study)
         repeated = stored.get("repeats")
         self.origin: str = repeated[0]["study"] if repeated else asked.study  # where baselines ran

@@ -173,7 +173,7 @@ def test_a_promotion_takes_the_front_s_first_and_what_is_over_a_limit_only_by_na
 
     def chosen(number=None):
         study = report.load("front", resolve(environment={"SEARCH_HOME": str(folder / "home")}))
-        found = candidate.choose(study, number, "val_accuracy")
+        found = candidate.choose(study, number)
         return found.trial.number, found.why, found.value
 
     number, why, value = apart(chosen)

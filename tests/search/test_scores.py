@@ -8,11 +8,15 @@ from optuna.trial import TrialState
 from support import trial_spec
 
 from search import store
+from search.engines import optuna as engine
+from search.engines.pruners import PRUNERS
+from search.fitting import over_known
 from search.goals import read_goals
 from search.objectives import Objective
 from search.ranking import Point, within
 from search.scores import Scores
 from spaces import find
+from spaces.datasets import describe
 
 SPACE = find("cnn_digits")
 OWN = Objective(SPACE.metric, SPACE.direction)
@@ -87,3 +91,47 @@ def test_an_objective_that_is_no_number_is_named(tmp_path):
     _, single = opened()
     assert single.unusable(tmp_path, math.nan) == "val_accuracy is nan"
     assert single.unusable(tmp_path, 0.5) == ""
+
+
+def searched(store, count, sampler):
+    """A search with a front, in which everything happens: trials refused, over a limit, out of memory, failed."""
+    goals = read_goals(["val_accuracy:max", "params:min"], ["latency_ms<=5", "params<=12000"], OWN)
+    known = {s.study_name for s in engine.studies(store)}
+    directions = [o.direction for o in goals.objectives]
+    study = engine.open_study(store, "s", direction=directions, pruner=PRUNERS["none"](1), create="s" not in known)
+    data = describe(SPACE.dataset)
+    while len(engine.counted(study.get_trials(deepcopy=False))) < count:
+        proposal = engine.propose(
+            study,
+            SPACE,
+            {},
+            sampler=sampler,
+            seed=3,
+            refuse=lambda config: over_known(SPACE, config, data, goals.limits),
+        )
+        size = SPACE.params(proposal.config, data)
+        excess = goals.excess({"params": size})
+        frozen = engine.accept(study, proposal, {}, violation=excess or 1.0)
+        if proposal.refused is not None:
+            assert excess > 0
+            continue
+        trial, outcome = engine.reopen(study, frozen), engine.derive(0, "outcome", frozen.number) % 6
+        if outcome == 0:
+            study.tell(trial, state=TrialState.FAIL)
+        elif outcome == 1:
+            engine.tell_infeasible(study, trial, "memory", 0.2)
+        else:
+            assert engine.should_prune(study, trial) == (False, {})
+            figures = {"val_accuracy": proposal.config["learning_rate"], "params": size, "latency_ms": outcome + 0.5}
+            for key, violation in goals.constraints(figures).items():
+                trial.set_constraint(key, violation)
+            study.tell(trial, goals.values(figures))
+    return [t.params for t in study.get_trials(deepcopy=False)]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+def test_a_search_for_a_front_resumed_half_way_proposes_what_one_go_would_have(tmp_path, sampler):
+    whole = searched(optuna.storages.InMemoryStorage(), 24, sampler)
+    address = f"sqlite:///{tmp_path}/study.db"
+    searched(engine.storage(address), 11, sampler)
+    assert searched(engine.storage(address), 24, sampler) == whole
