@@ -87,7 +87,9 @@ def _named(study: optuna.Study, goals: Goals) -> optuna.Study:
     """A copy in memory that has the objectives' names, which pictures of all of them show."""
     copy = optuna.create_study(directions=study.directions)
     copy.add_trials(study.get_trials(deepcopy=False))
-    copy.set_metric_names([objective.name for objective in goals.objectives])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        copy.set_metric_names([objective.name for objective in goals.objectives])
     return copy
 
 

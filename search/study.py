@@ -98,7 +98,7 @@ def run(plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = 
         plan.trials,
         max if space.direction == "maximize" else min,
         slots=len(plan.slots),
-        several=len(plan.objectives) > 1,
+        several=goals_of(plan, space).several,
     )
     screen = Screen(progress, quiet=quiet)
     for line in describe_plan(plan):
