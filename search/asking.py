@@ -14,7 +14,9 @@ from search import repeats, simulated, store
 from search.engines import keras_tuner, memory
 from search.engines import optuna as engine
 from search.engines.scheduler import UNTIL, resting
+from search.fitting import over_known
 from search.plan import Plan
+from search.specs import goals_of
 from spaces import Baseline, Space
 from spaces._find import line_of
 from spaces.datasets import DataSpec, describe
@@ -45,6 +47,7 @@ class Asker:
         self.plan, self.space, self.study, self.folder = plan, space, study, folder
         self.say, self.passed_over = say, passed_over
         self.data: DataSpec = describe(space.dataset)
+        self.goals = goals_of(plan, space)
         self.baselines: list[Baseline] = []
         self.observed: list[memory.Observation] = []
         self.exhausted = ""
@@ -58,7 +61,7 @@ class Asker:
                 found_by=plan.space,
                 dataset=plan.dataset,
                 narrowings=plan.narrowings,
-                metric=space.metric,
+                metric=goals_of(plan, space).objectives[0].name,
                 epochs=plan.epochs,
                 seed=plan.seed,
             )
@@ -182,7 +185,8 @@ class Asker:
             return f"{count:,} parameters, more than --max-params {limit:,}"
         if self.plan.table is not None:
             return simulated.missing(self.plan, config)
-        return memory.judge(self.observed, self._demand(config)).refused
+        over = over_known(self.space, config, self.data, self.goals.limits)
+        return over or memory.judge(self.observed, self._demand(config)).refused
 
     def _demand(self, config: dict[str, Any]) -> memory.Demand:
         device = "cpu" if self.plan.slots[0].gpu is None else "gpu"
@@ -199,7 +203,9 @@ class Asker:
             "attempts": 0,
         } | dict(said)
         if proposal.refused is not None:
-            return engine.accept(self.study, proposal, attributes, violation=self.violation(proposal.config))
+            excess = self.goals.excess(self.goals.known(self.space, proposal.config, self.data))
+            violation = excess or self.violation(proposal.config)
+            return engine.accept(self.study, proposal, attributes, violation=violation)
         attributes = engine.complete(proposal, attributes)
         record = engine.record(number, proposal.params, proposal.distributions, attributes)
         store.write_json(store.trial_folder(self.folder, number) / "trial.json", record)

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
-from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from search import ranking
 from search.engines import optuna as engine
 from search.statistics import Interval, share_interval
 
@@ -46,13 +46,16 @@ class Audit:
 def audit(study: optuna.Study) -> Audit | None:
     """What the audit of a study found; None where nothing was audited, or nobody got to the end without it."""
     trials = engine.counted(study.get_trials(deepcopy=False))
-    sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
+    sign = ranking.signs(study)[0]
+    if len(study.directions) > 1:
+        return None
     ended = [t for t in trials if t.state.is_finished() and t.user_attrs.get(engine.AUDITED) is not None]
-    plain = [t for t in trials if t.state == TrialState.COMPLETE and t.user_attrs.get(engine.AUDITED) is None]
+    good = [t for t in trials if t.state == TrialState.COMPLETE and ranking.within(t)]
+    plain = [t for t in good if t.user_attrs.get(engine.AUDITED) is None]
     if not ended or not plain:
         return None
     best = max(sign * (t.value or 0.0) for t in plain)
-    gains = [sign * (t.value or 0.0) - best for t in ended if t.state == TrialState.COMPLETE]
+    gains = [sign * (t.value or 0.0) - best for t in ended if t in good]
     wrong = [gain for gain in gains if gain > 0]
     pruned = sum(t.state == TrialState.PRUNED and t.user_attrs.get("reason") == "pruned" for t in trials)
     return Audit(

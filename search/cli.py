@@ -38,6 +38,8 @@ OFFLINE = click.option(
     "--offline", is_flag=True, help="Start without MLflow; it is brought up to date when it is there."
 )
 UNTRACKED = click.option("--untracked", is_flag=True, help="Log nothing to MLflow; only with --executor simulate.")
+OBJECTIVE = "What to be after instead of the space's own: val_accuracy, params, latency_ms, ... Repeatable: a front."
+LIMIT = "What no trial may be beyond, like 'params<=1e6' or 'latency_ms<=5'. Known ones are refused before training."
 SEARCH = (
     click.argument("space"),
     click.argument("narrow", nargs=-1, metavar="[KEY=VALUE | KEY=LOW..HIGH | KEY=A,B]..."),
@@ -54,6 +56,8 @@ SEARCH = (
     click.option("--backend", help="tensorflow (default, or KERAS_BACKEND) or jax."),
     click.option("--precision", help="auto (default: half on a GPU), float32, mixed_bfloat16, mixed_float16."),
     click.option("--max-params", help="Refuse configurations with more parameters, before training."),
+    click.option("--objective", "objectives", multiple=True, metavar="NAME[:max|min]", help=OBJECTIVE),
+    click.option("--limit", "limits", multiple=True, metavar="NAME<=NUMBER", help=LIMIT),
     click.option("--dataset", help="Another dataset: its name, path:DIR, path:DIR@SIZE or path:FILE.npz."),
     click.option("--train-images", help="Train on a stratified subset of this many images, or all."),
     click.option("--validation-images", help="Validate on a stratified subset of this many images, or all."),
@@ -285,9 +289,9 @@ def show(study: str, trial: int | None, home: str, storage: str, tracking_uri: s
 
 @cli.command()
 @click.argument("study")
-@_with(click.option("--top", type=click.IntRange(min=1), default=1, help="How many."), *PLACES, JSON)
-def best(study: str, top: int, home: str, storage: str, tracking_uri: str, as_json: bool) -> None:
-    """Show the best trials of STUDY."""
+@_with(click.option("--top", type=click.IntRange(min=1), help="How many (default: one, or a front)."), *PLACES, JSON)
+def best(study: str, top: int | None, home: str, storage: str, tracking_uri: str, as_json: bool) -> None:
+    """Show the best trials of STUDY; of several objectives, the Pareto front."""
     from search import report
     from search.settings import resolve
 

@@ -14,9 +14,20 @@ from typing import Any
 from search import simulated
 from search.budget import Budget, read_budget, read_share, read_size
 from search.choosing import choose
+from search.engines import menu
 from search.errors import InputError
 from search.executors.devices import Gpu, Slot, cores, gpus, memory, share
-from search.fitting import Images, check_images, check_narrowings, choose_baselines, images_there, space_problems
+from search.fitting import (
+    Images,
+    asked_goals,
+    check_images,
+    check_narrowings,
+    choose_baselines,
+    images_there,
+    space_problems,
+)
+from search.goals import Goals, read_goals
+from search.objectives import Objective, parse_objective
 from search.reader import Reader
 from search.settings import Settings, tracking_problem
 from search.settings import problems as settings_problems
@@ -59,6 +70,8 @@ IDENTITY = (
     "dataset",
     "executor",
     "table_digest",
+    "objectives",
+    "limits",
 )
 
 
@@ -69,7 +82,10 @@ OLDER = {
     "audit": 0.0,
     "executor": "local",
     "table_digest": None,
+    "objectives": [],
+    "limits": [],
 }  # what a study of an older program did not say
+LISTS = ("baselines", "cuts", "left_out", "repeats", "auto", "why", "said", "objectives", "limits")  # of a plan
 DECLARED = "declared"  # in the plan a study began with: its hyperparameters then
 DATA = "data"  # and the digest of its data
 
@@ -107,6 +123,8 @@ class Request:
     executor: str | None = None
     table: str | None = None
     untracked: bool = False
+    objectives: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
     full: bool = False
     baselines_only: bool = False
 
@@ -158,6 +176,8 @@ class Plan:
     table: str | None = None  # of recorded trainings, which a simulation replays
     table_digest: str | None = None
     said: tuple[str, ...] = ()  # of the space, for people
+    objectives: tuple[str, ...] = ()  # as texts, the first one first; none where that is the space's own
+    limits: tuple[str, ...] = ()  # as texts, on figures of a trial
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, stored with the study."""
@@ -217,6 +237,7 @@ def make(
     plan_seed = read.whole("--seed", request.seed, 0, least=0)
     backend = read.one_of("--backend", request.backend or os.environ.get("KERAS_BACKEND"), BACKENDS, "tensorflow")
     precision = read.one_of("--precision", request.precision, PRECISIONS, "auto")
+    objectives, bounds = asked_goals(space, request.objectives, request.limits, read)
     choice = choose(
         space,
         narrowings,
@@ -227,6 +248,7 @@ def make(
         epochs=epochs,
         slots=len(slots),
         only_known=request.baselines_only,
+        objectives=max(len(objectives), 1),
     )
     audit = read.parsed("--audit", request.audit, read_share, "give a share of the stopped trials, like 0.1") or 0.0
     timeout = read.seconds("--timeout", request.timeout)
@@ -247,7 +269,13 @@ def make(
         read.problems.append(f"--baselines-only --trials {request.trials}: there are as many trials as baselines")
     if read.problems or space is None:
         raise InputError(list(dict.fromkeys(read.problems)))
-    baselines, left_out = choose_baselines(space, narrowings, epochs, max_params)
+    goals = read_goals(objectives, bounds, Objective(space.metric, space.direction))
+    if not goals.by_epoch and menu.member("sampler", menu.read("sampler", choice.sampler).name).whole:
+        raise InputError(
+            f"--sampler {choice.sampler}: it compares epochs, which {goals.objectives[0].name} is no figure of"
+        )
+    choice = choice if goals.by_epoch else replace(choice, pruner="none")
+    baselines, left_out = choose_baselines(space, narrowings, epochs, max_params, goals.limits)
     if request.baselines_only:
         if not baselines:
             raise InputError(["--baselines-only: no baseline fits what was asked for", *left_out])
@@ -289,6 +317,8 @@ def make(
         dataset=dataset,
         **executed,
         said=space.remarks,
+        objectives=objectives,
+        limits=bounds,
     )
     if problems := simulated.check(made, space):
         raise InputError(problems)
@@ -362,12 +392,28 @@ def describe_plan(plan: Plan) -> list[str]:
         f"{', '.join(slot.device for slot in plan.slots)}; {drawn_by}, pruner {plan.pruner}, "
         f"seed {plan.seed}, Keras on {plan.backend}, {plan.precision}"
     ]
+    lines += _describe_goals(plan)
     if plan.cuts:
         lines.append("no GPU: the search is cut to size (--full turns this off)")
         lines += [f"  cut: {cut}" for cut in plan.cuts]
     if not nothing_drawn:
         lines += [f"  {reason}" for reason in plan.why]
     return lines + list(plan.said) + simulated.said(plan) + list(plan.left_out)
+
+
+def _describe_goals(plan: Plan) -> list[str]:
+    """What the study is after, where that is not the space's own objective alone."""
+    objectives = [parse_objective(text) for text in plan.objectives]
+    lines = []
+    if objectives:
+        goals = Goals(tuple(objectives), (), "", objectives[0].direction)
+        what = "several objectives" if goals.several else f"{objectives[0].name} is no figure of an epoch"
+        pruned = "" if goals.by_epoch else f"; {what}: nothing is pruned (pruner none)"
+        named = ", ".join(objective.words for objective in objectives)
+        lines.append(f"{'objectives' if goals.several else 'objective'}: {named}{pruned}")
+    if plan.limits:
+        lines.append(f"{'limits' if len(plan.limits) > 1 else 'limit'}: {', '.join(plan.limits)}")
+    return lines
 
 
 def _count(number: int, what: str) -> str:
@@ -396,8 +442,7 @@ def resume(stored: Mapping[str, Any], request: Request) -> Plan:
     limits = _limits(request, slots, read, stored)
     if read.problems:
         raise InputError(read.problems)
-    names = ("baselines", "cuts", "left_out", "repeats", "auto", "why", "said")
-    tuples = {name: tuple(stored.get(name, ())) for name in names}
+    tuples = {name: tuple(stored.get(name, ())) for name in LISTS}
     changed = {
         "slots": slots,
         "trials": trials,
@@ -471,6 +516,8 @@ def check_data(study: str, space: Space, began_with: str | None) -> None:
 def _show(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{k}={v}" for k, v in value.items()) or "nothing narrowed"
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value)) or "none named"
     return str(value)
 
 

@@ -191,6 +191,17 @@ def epochs_of(recorded: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [by_epoch[number] for number in range(len(by_epoch)) if all(n in by_epoch for n in range(number + 1))]
 
 
+def measurement(folder: Path) -> dict[str, Any] | None:
+    """The event by which a trained trial's figures were written down, the first one; None where they were not."""
+    return next((event for event in events(folder) if event["event"] == "measured"), None)
+
+
+def measured(folder: Path) -> dict[str, float] | None:
+    """A trained trial's figures as they were written down; None where they were not."""
+    found = measurement(folder)
+    return None if found is None else dict(found["figures"])
+
+
 def remove_model(folder: Path) -> None:
     """Remove the model folder that a finished trial left, and what packagings that were killed left."""
     for path in (folder / "model", *folder.glob(".model*")):

@@ -14,7 +14,7 @@ from typing import Any, cast
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import clock, figures, mirror, simulated, store
+from search import clock, figures, mirror, ranking, simulated, store
 from search.asking import MEMORY, Asker
 from search.budget import Clock, share, trained
 from search.console import Progress, Row, Screen
@@ -28,7 +28,7 @@ from search.executors.local import Died, LocalExecutor
 from search.executors.simulate import SimulateExecutor
 from search.interrupt import Interrupt, heeded
 from search.lease import Lease, leased, owned
-from search.mirror import IDENTITY, MIRRORED, REASON, Mirror
+from search.mirror import IDENTITY, MIRRORED, REASON, TOLD, Mirror
 from search.plan import (
     DATA,
     DECLARED,
@@ -40,8 +40,9 @@ from search.plan import (
     describe_plan,
     said_space,
 )
+from search.scores import Scores
 from search.settings import Settings
-from search.specs import space_of, trial_spec
+from search.specs import goals_of, space_of, trial_spec
 from search.trial.faults import MACHINE
 from search.trial.schedule import best_epoch
 from search.trial.spec import TrialSpec
@@ -115,6 +116,7 @@ def run(
         plan.trials,
         max if space.direction == "maximize" else min,
         slots=len(plan.slots),
+        several=goals_of(plan, space).several,
     )
     screen = Screen(progress, quiet=quiet)
     for line in describe_plan(plan):
@@ -173,9 +175,8 @@ def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
     if plan.table and simulated.alone(engine.plans(opened)):
         engine.unsynced(opened)
     pruner = pruners.make(read("pruner", plan.pruner), plan.epochs)
-    study = engine.open_study(
-        opened, plan.study, direction=space.direction, pruner=pruner, create=plan.study not in known
-    )
+    directions = [objective.direction for objective in goals_of(plan, space).objectives]
+    study = engine.open_study(opened, plan.study, direction=directions, pruner=pruner, create=plan.study not in known)
     folder = settings.study_folder(plan.study)
     attrs = study.user_attrs
     stored = attrs.get("plan")
@@ -201,7 +202,7 @@ def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
         check_space(plan.study, space, first.get(DECLARED))
         check_data(plan.study, space, first.get(DATA))
     said = {IDENTITY: attrs.get(IDENTITY) or uuid.uuid4().hex, "plan": now, "plan.first": first}
-    store.write_json(folder / "study.json", {"study": plan.study, "direction": space.direction, "attributes": said})
+    store.write_json(folder / "study.json", {"study": plan.study, "directions": directions, "attributes": said})
     for name, value in said.items():
         if attrs.get(name) != value:
             study.set_user_attr(name, value)
@@ -242,6 +243,7 @@ class Session:
         self.lease, self.tracker = lease, tracker
         self.data: DataSpec = describe(space.dataset)
         self.mirror = Mirror(tracker, study, plan, space, folder, mirror.keep_provenance(folder, collect(Path.cwd())))
+        self.scores = Scores(goals_of(plan, space), space, study)
         self.shelf = Shelf(study, folder, space, tracker, plan.keep)
         self.clock = Clock(plan.timeout, plan.budget, folder)
         self.scheduler = Scheduler(study, plan.pruner, plan.epochs, audit=plan.audit, seed=plan.seed)
@@ -424,9 +426,7 @@ class Session:
                 f"trial {frozen.number}: {store.lines(damaged)} of its record left out; "
                 "an epoch that was there is trained again"
             )
-        for event in recorded:  # killed between writing it down and reporting it
-            if event["epoch"] + 1 not in frozen.intermediate_values:
-                trial.report(event["metrics"][self.space.metric], event["epoch"] + 1)
+        self.scores.catch_up(trial, frozen, recorded)
         spec = trial_spec(
             self.plan,
             self.space,
@@ -469,7 +469,8 @@ class Session:
             case "epoch":
                 self.executor.answer(slot, {"do": self._on_epoch(active, message)})
             case "trained":
-                self.executor.answer(slot, {"package": self.shelf.has_room(message["value"])})
+                stands = self.scores.trained(active.spec, active.history, message)
+                self.executor.answer(slot, {"package": self.shelf.has_room(stands)})
             case "done":
                 self._on_done(active, message)
             case "failed" if message["reason"] == "oom":
@@ -506,10 +507,9 @@ class Session:
         recorded = store.append(active.spec.path, event)
         active.history.append(metrics)
         self.mirror.epoch(active.run, event | {"time": recorded})
-        value = metrics[self.space.metric]
         # A step is epochs trained, so that a rung of 3 means three epochs.
         if epoch + 1 not in active.reported:  # a study taken over without its folders trains them again
-            active.trial.report(value, epoch + 1)
+            self.scores.report(active.trial, metrics, epoch + 1)
         self.screen.epoch(number, epoch + 1, metrics)
         if word := self._decide(active.trial, active.spec, epoch + 1):
             active.rests = epoch + 1 if word == "rest" else None
@@ -555,20 +555,25 @@ class Session:
             if active.rests is not None and not self.reason:
                 return self._rest(active)
             return self._pause([active], f"after {len(active.history)} epochs")
-        pruned = message["state"] == "pruned"
-        reason = "pruned" if pruned else ("early stopping" if message["early"] else "")
+        pruned, folder, value = message["state"] == "pruned", active.spec.path, message["value"]
         if message.get(UNKEPT):
             active.trial.set_user_attr(UNKEPT, message[UNKEPT])
             self.screen.say(f"trial {active.spec.number}: its model is not kept: {message[UNKEPT]}")
         self.asker.observe(active.trial, active.spec.config, True, message.get("peak_memory"))
+        if not pruned and (unusable := self.scores.unusable(folder, value)):
+            return self._failed(active, "nan", unusable)
+        over = "" if pruned else self.scores.over(folder)
+        early = "early stopping" if message["early"] else ""
+        reason = "pruned" if pruned else "; ".join(filter(None, (early, over)))
         if reason:
             active.trial.set_user_attr(REASON, reason)
         if pruned:
             self.study.tell(active.trial, state=TrialState.PRUNED)
         else:
-            self.study.tell(active.trial, message["value"])
+            self.scores.tell(active.trial, folder, value)
         self.failures = 0
-        self._ended(active, message["state"], f"best epoch {message['best_epoch'] + 1}")
+        note = f"best epoch {message['best_epoch'] + 1}"
+        self._ended(active, message["state"], f"{note}; {over}" if over else note)
 
     def _on_died(self, active: Active, died: Died) -> None:
         """A worker is gone: a limit of its trial, the study's end, memory, or a crash."""
@@ -628,17 +633,19 @@ class Session:
 
     def _ended(self, active: Active, state: str, note: str) -> None:
         """A trial is told: its record is closed, MLflow hears of it, its weights are offered."""
-        self._told(active.spec.number, active.run)
+        frozen = self._told(active.spec.number, active.run)
         self._left(active)
+        self.screen.judged(active.spec.number, ranking.within(frozen), self.scores.leading())
         self.screen.ended(active.spec.number, state, note)
 
-    def _told(self, number: int, run: Run) -> None:
+    def _told(self, number: int, run: Run) -> FrozenTrial:
         frozen = engine.numbered(self.study, number)
-        said = {k: v for k, v in frozen.user_attrs.items() if k in ("attempts", REASON, "error", MEMORY, UNKEPT)}
+        said = {k: v for k, v in frozen.user_attrs.items() if k in (*TOLD, MEMORY, UNKEPT)}
         end = {"state": frozen.state.name, "attributes": said, "constraints": frozen.constraints}
         store.append(store.trial_folder(self.folder, number), {"event": "finished", **end})
         self.shelf.offer(run, frozen)
         self.mirror.end(run, frozen)
+        return frozen
 
     def _left(self, active: Active) -> None:
         del self.active[active.spec.number]
@@ -651,12 +658,8 @@ class Session:
         trials = engine.counted(everything)
         done = [t for t in trials if t.state.is_finished()]
         progress.finished = len(done)
-        for t in done:
-            value = figures.value_of(t, self.study)
-            if value is not None and (
-                progress.best is None or progress.better(value, progress.best[1]) != progress.best[1]
-            ):
-                progress.best = (t.number, value)
+        progress.bests = {t.number: v for t in done if (v := self.scores.best_of(t)) is not None and ranking.within(t)}
+        progress.leading = self.scores.leading()
         name, total = self.plan.study, self.plan.trials
         if len(done) >= total:
             self.screen.say(
@@ -719,7 +722,7 @@ class Session:
         return Outcome(
             self.plan.study,
             {k: v for k, v in counts.items() if v},
-            (best[0].number, best[0].value or 0.0) if best else None,
+            (best[0].number, best[0].values[0]) if best else None,
             why,
             self.interrupt.exit_code if interrupted else code,
         )

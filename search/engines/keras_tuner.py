@@ -172,6 +172,7 @@ class Oracle:
         failed = trial.state == TrialState.FAIL or any(c > 0 for c in trial.constraints.values())
         there = {e: v for e, v in trial.intermediate_values.items() if math.isfinite(v)}
         seen = [v for e, v in there.items() if after < e <= until] or list(there.values())
+        seen = seen or list(trial.values or ())  # of an objective that is no figure of an epoch
         if failed or not seen:
             return [oracle_id, "FAILED", None]
         return [oracle_id, "COMPLETED", max(seen) if self.maximize else min(seen)]

@@ -12,7 +12,7 @@ from copy import copy as copy_of
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import optuna
 import sqlalchemy
@@ -25,6 +25,7 @@ from search.engines import menu, samplers
 from search.engines.menu import Chosen
 from search.engines.samplers import Ask
 from search.errors import StoreError
+from search.objectives import Direction
 from search.settings import hint, masked
 from spaces import HyperParameters, Parameter, Space, config_hash, declared, reachable
 
@@ -155,14 +156,20 @@ def open_study(
     store: optuna.storages.BaseStorage,
     name: str,
     *,
-    direction: Literal["maximize", "minimize"],
+    direction: Direction | Sequence[Direction],
     pruner: optuna.pruners.BasePruner,
     create: bool,
 ) -> optuna.Study:
-    """The study `name`, made where `create` is true. Raises KeyError where it is not there."""
+    """The study `name`, made where `create` is true, with the direction of each objective.
+
+    Raises KeyError where it is not there.
+    """
     sampler = optuna.samplers.RandomSampler(seed=0)  # never asked: proposals are drawn on a copy
     if create:
-        return optuna.create_study(study_name=name, storage=store, sampler=sampler, pruner=pruner, direction=direction)
+        directions = [direction] if isinstance(direction, str) else list(direction)
+        return optuna.create_study(
+            study_name=name, storage=store, sampler=sampler, pruner=pruner, directions=directions
+        )
     return optuna.load_study(study_name=name, storage=store, sampler=sampler, pruner=pruner)
 
 
@@ -381,7 +388,7 @@ def should_prune(study: optuna.Study, trial: optuna.Trial) -> tuple[bool, dict[s
     It is asked on an in-memory copy, so that asking again after a kill gives the same answer: a pruner that compares
     at rungs notes a rung as passed while it is asked. `note_verdict` writes the notes once the answer is written down.
     """
-    if isinstance(study.pruner, optuna.pruners.NopPruner):
+    if len(study.directions) > 1 or isinstance(study.pruner, optuna.pruners.NopPruner):
         return False, {}
     copy = _copy(study, study.sampler, [_as_stopped(t) for t in study.get_trials(deepcopy=False)])
     mine = numbered(copy, trial.number)

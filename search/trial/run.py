@@ -95,13 +95,25 @@ def _attempt(control: Control, meter: Meter) -> dict[str, Any]:
         "value": training.history[best][spec.metric],
         "early": verdict == "early",
     }
-    if control.ask({"event": "trained", **done}).get("package"):
+    figures = _measured(training, control, arrays) if done["state"] == "complete" else {}
+    if control.ask({"event": "trained", **done, "figures": figures}).get("package"):
         control.enter("packaging")
         try:
             done["model"] = _package(training, control, data, np.asarray(arrays.x[_shown(arrays)]))
         except NotServable as error:
             done["unkept"] = str(error)
     return {"event": "done", **done}
+
+
+def _measured(training: Any, control: Control, arrays: TrainingData) -> dict[str, float]:
+    """What is asked for of a trained network that its epochs do not say."""
+    if "latency_ms" not in control.spec.measures:
+        return {}
+    from search.trial.latency import latency_ms
+
+    control.enter("measuring")
+    image = np.asarray(arrays.x[_shown(arrays)[0]])
+    return {"latency_ms": latency_ms(training.best_network(), image, control.beat)}
 
 
 def _arrays(space: Space, spec: TrialSpec, train_limit: int | None) -> TrainingData:

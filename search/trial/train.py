@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from search.trial import augment, state, stream
 from search.trial.checkpoints import Snapshot
 from search.trial.schedule import best_epoch, learning_rate, stops_early
-from search.trial.spec import TrialSpec
+from search.trial.spec import BESIDE, TOP, TrialSpec
 from spaces import Recipe, Space, _contract
 from spaces._find import FOLDER
 from spaces.datasets import DataSpec, TrainingData
@@ -53,7 +52,7 @@ class Training:
         self.model.compile(
             optimizer=optimizer(self.recipe),
             loss="sparse_categorical_crossentropy",
-            metrics=["accuracy", *_asked_for(spec.metric)],
+            metrics=["accuracy", *_asked_for(spec.metric, *spec.measures)],
             jit_compile=_jit(),
         )
         self.model.optimizer.build(self.model.trainable_variables)
@@ -95,6 +94,9 @@ class Training:
         if not math.isfinite(record.get("loss", math.nan)):
             raise NotANumber(f"the loss of epoch {number} is {record.get('loss', math.nan)}")
         record |= self._validated(pulse)
+        lacking = {self.spec.metric, *self.spec.measures} - {*record, *BESIDE}
+        if lacking:
+            raise ValueError(f"training reports no {', '.join(sorted(lacking))}, only {', '.join(record)}")
         record |= {
             "learning_rate": rate,
             "seconds": time.perf_counter() - started,
@@ -174,16 +176,10 @@ class Pulse(keras.callbacks.Callback):
         self._beat("validation", batch)
 
 
-TOP = re.compile(r"(?:val_)?top_(\d+)_accuracy")
-
-
-def _asked_for(objective: str) -> list[Any]:
-    """The metric behind an objective like `val_top_5_accuracy`; none where it is loss or accuracy, which are there."""
-    found = TOP.fullmatch(objective)
-    if found is None:
-        return []
-    name = objective.removeprefix("val_")
-    return [keras.metrics.SparseTopKCategoricalAccuracy(k=int(found[1]), name=name)]
+def _asked_for(*names: str) -> list[Any]:
+    """The metrics behind names like `val_top_5_accuracy`; none for loss and accuracy, which are there."""
+    found = {name.removeprefix("val_"): match for name in names if (match := TOP.fullmatch(name))}
+    return [keras.metrics.SparseTopKCategoricalAccuracy(k=int(match[1]), name=name) for name, match in found.items()]
 
 
 def class_weights(labels: np.ndarray, classes: int) -> dict[int, float]:

@@ -101,9 +101,9 @@ def _none(plan, chosen):
 
 
 def test_the_interval_of_a_mean_accuracy_is_within_what_an_accuracy_can_be():
-    assert _span((0.91, 1.04), share=True) == "0.9100 to 1.0000"
-    assert _span((0.91, 1.04), share=False) == "0.9100 to 1.0400"
-    assert _span((float("nan"), float("nan")), share=True) == "-"
+    assert _span("val_accuracy", (0.91, 1.04)) == "0.9100 to 1.0000"
+    assert _span("val_loss", (0.91, 1.04)) == "0.9100 to 1.0400"
+    assert _span("val_accuracy", (float("nan"), float("nan"))) == "-"
 
 
 @pytest.mark.parametrize(
