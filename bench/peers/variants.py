@@ -21,7 +21,7 @@ from search.engines.optuna import OptunaDraws
 from spaces import Space, config_hash, declared
 from spaces._space import Config
 
-TIRED = 20  # asks that only repeat, after which an unseen point is drawn by chance
+TIRED = 8  # asks that only repeat, after which an unseen point is drawn by chance
 
 
 @dataclass
