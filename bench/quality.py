@@ -69,7 +69,7 @@ def fingerprint(method: str) -> str:
     here = ROOT / "bench"
     sources = [here / "simulation.py", here / "peers" / f"{entry.module}.py", here / "peers" / "settings.py"]
     if entry.module in ("ours", "plain_optuna"):
-        sources += sorted((ROOT / "search" / "engines").glob("*.py"))
+        sources += [ROOT / "search" / "choosing.py", *sorted((ROOT / "search" / "engines").glob("*.py"))]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources))
     distribution = {"keras_tuner": "keras-tuner", "syne_tune": "syne-tune"}.get(entry.package, entry.package)
     digest.update(importlib.metadata.version(distribution).encode())

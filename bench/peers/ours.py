@@ -17,7 +17,9 @@ from search.engines.scheduler import Scheduler, resting
 from search.reader import Reader
 from spaces import Space
 
-ENDLESS = 1_000_000  # trials: it is time that ends a search here
+# What `auto` is told: a trial for each full training of the largest budget. With trials without end it would take any
+# grid for one that can be tried whole; here it is time that ends a search.
+TRIALS = 100
 
 
 class Ours:
@@ -32,7 +34,7 @@ class Ours:
             Reader(),
             sampler=sampler or AUTO,
             pruner=pruner or AUTO,
-            trials=ENDLESS,
+            trials=TRIALS,
             epochs=epochs,
             slots=slots,
         )
