@@ -69,7 +69,7 @@ class OptunaDraws(HyperParameters):
         self.trial = trial
 
     def draw(self, parameter: Parameter) -> Any:
-        name, trial = "#".join(filter(None, (parameter.name, parameter.variant))), self.trial
+        name, trial = _stored(parameter), self.trial
         if parameter.single:
             return parameter.choices[0] if parameter.choices else _typed(parameter, cast(float, parameter.low))
         if parameter.choices:
@@ -88,6 +88,11 @@ class OptunaDraws(HyperParameters):
             drawn = trial.suggest_float(name, grid[0], grid[-1], step=parameter.step)
             return min(grid, key=lambda v: abs(v - drawn))
         return trial.suggest_float(name, low, high, log=log)
+
+
+def _stored(parameter: Parameter) -> str:
+    """What Optuna knows a hyperparameter by."""
+    return f"{parameter.name}#{parameter.variant}" if parameter.variant else parameter.name
 
 
 def _is_stepped(parameter: Parameter, grid: Sequence[float]) -> bool:
@@ -182,16 +187,18 @@ class Known(OptunaDraws):
 
     def draw(self, parameter: Parameter) -> Any:
         """One value for `parameter`."""
-        name, grid = parameter.name, parameter.grid()
+        name, stored, grid = parameter.name, _stored(parameter), parameter.grid()
+        if not parameter.single and name in self.config:
+            self._given.setdefault(stored, self.config[name])
         if not parameter.single and not parameter.choices and name in self.config:
             value = cast(float, self.config[name])
-            if grid is not None and parameter.sampling != "linear" and parameter.step is not None:
+            if grid is not None and parameter.step is not None and not _is_stepped(parameter, grid):
                 nearest = min(range(len(grid)), key=lambda i: abs(grid[i] - value))
                 there = math.isclose(grid[nearest], value, rel_tol=1e-9)
-                self._given.setdefault(f"{name}#index", nearest if there else len(grid))  # out of range: Optuna says so
+                self._given.setdefault(f"{stored}#index", nearest if there else len(grid))  # Optuna says: out of range
             elif parameter.sampling == "reverse_log":
                 reflected = cast(float, parameter.high) + cast(float, parameter.low) - value
-                self._given.setdefault(f"{name}#reflected", reflected)
+                self._given.setdefault(f"{stored}#reflected", reflected)
         drawn = super().draw(parameter)
         return self.config[name] if name in self.config and parameter.sampling == "reverse_log" else drawn
 

@@ -37,20 +37,29 @@ class Drawn(HyperParameters):
             self._declare(met)
         return value
 
+    def meet(self, parameter: Parameter, *, active: bool) -> Any:
+        """As of HyperParameters; KerasTuner hears of it."""
+        value = super().meet(parameter, active=active)
+        if value is None or parameter.kind == "fixed":  # not drawn, but KerasTuner must know it
+            self._declare(self._narrowed(parameter))
+        return value
+
     def _declare(self, p: Parameter) -> Any:
+        # KerasTuner loses the value of one of two hyperparameters of the same name.
+        name = f"{p.name}#{p.variant}" if p.variant else p.name
         with contextlib.ExitStack() as scopes:
             for parent, values in p.conditions:
                 scopes.enter_context(self.container.conditional_scope(parent, list(values)))
             if p.kind == "boolean" and len(p.choices) == 2:
-                return self.container.Boolean(p.name, default=p.default)
+                return self.container.Boolean(name, default=p.default)
             if p.kind == "fixed" or len(p.choices) == 1:
-                return self.container.Fixed(p.name, p.choices[0])
+                return self.container.Fixed(name, p.choices[0])
             if p.choices:
-                return self.container.Choice(p.name, list(p.choices), default=p.default)
+                return self.container.Choice(name, list(p.choices), default=p.default)
             if p.low == p.high:
-                return self.container.Fixed(p.name, p.low)
+                return self.container.Fixed(name, p.low)
             make = self.container.Int if p.kind == "int" else self.container.Float
-            return make(p.name, p.low, p.high, step=p.step, sampling=p.sampling, default=p.default)
+            return make(name, p.low, p.high, step=p.step, sampling=p.sampling, default=p.default)
 
 
 class Tuner:

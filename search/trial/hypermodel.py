@@ -16,7 +16,7 @@ from search.trial import raw, state, stream
 from search.trial.checkpoints import Snapshot
 from search.trial.followed import Followed
 from search.trial.schedule import best_epoch
-from search.trial.spec import TrialSpec
+from search.trial.spec import BESIDE, TrialSpec
 from search.trial.train import NotANumber, Pulse, even_batch, plain, shuffled
 from spaces import Space
 from spaces.datasets import DataSpec, TrainingData
@@ -72,7 +72,7 @@ class HyperTraining:
     def epoch(self, beat: Callable[[str, int], None] | None = None) -> dict[str, float]:
         """Train and validate the next epoch; as `train.Training.epoch` does it.
 
-        Raises ValueError where the model lacks the metric by which the study compares.
+        Raises ValueError where the model lacks a metric by which the study compares.
         """
         pulse = [*([Pulse(beat)] if beat else []), *self._followed.batches]
         number, started = len(self.history), time.perf_counter()
@@ -103,10 +103,11 @@ class HyperTraining:
             raise NotANumber(f"the loss of epoch {number} is {record.get('loss', math.nan)}")
         record |= self._validated(pulse)
         self._name_accuracy(record)
-        if self.spec.metric not in record:
+        lacking = {self.spec.metric, *self.spec.measures} - {*record, *BESIDE}
+        if lacking:
             raise ValueError(
-                f"the model has no {self.spec.metric}, by which this study compares, but {', '.join(record)}; compile "
-                "every model with metrics=['accuracy']"
+                f"the model has no {', '.join(sorted(lacking))}, by which this study compares, but "
+                f"{', '.join(record)}; compile every model with such metrics"
             )
         self._followed.end(number, record)
         record |= {

@@ -183,17 +183,21 @@ class Asked:
             step = self._steps.after(drawn)
         if step is None:
             step = self._converse(hp, drawn, variants)
-        for each in step.idle:
-            hp.meet(each, active=False)
+        self._pass(hp, step, variants)
         if step.error:
             raise BuildFailed(step.error, step.line, step.function, fatal=step.fatal)
         return step
 
     def _meet(self, hp: HyperParameters, step: Step, variants: bool) -> Any:
-        for each in step.idle:
-            hp.meet(each, active=False)
+        """What `hp` draws for the parameter of a step."""
+        self._pass(hp, step, variants)
         assert step.parameter is not None
         return hp.meet(_told_apart(step.parameter, self._plain or {}) if variants else step.parameter, active=True)
+
+    def _pass(self, hp: HyperParameters, step: Step, variants: bool) -> None:
+        """What is switched off before a step."""
+        for each in step.idle:
+            hp.meet(_told_apart(each, self._plain or {}) if variants else each, active=False)
 
     def _converse(self, hp: HyperParameters, drawn: list[tuple[str, Any]], variants: bool) -> Step:
         """Have a network built, answering for each hyperparameter: as `drawn` says first, then as `hp` draws."""

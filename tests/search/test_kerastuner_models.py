@@ -291,18 +291,19 @@ def test_what_fails_is_passed_over_and_what_must_not_go_on_ends_the_search(cli: 
 def test_a_users_model_is_promoted_predicts_is_trained_again_and_deleted(cli: Any, tmp_path: Path) -> None:
     from PIL import Image
 
-    typed = ["--dataset", "digits", "--trials", "3", "--study", "s", "optimizer=adam"]
-    assert cli("run", f"{STRANGERS}:Trained", *typed).returncode == 0
+    narrowed = ["layers=1", "units_0=32", "learning_rate=0.005..0.01"]
+    typed = ["--dataset", "digits", "--trials", "3", "--epochs", "10", "--study", "s"]
+    assert cli("run", f"{STRANGERS}:loop", *narrowed, *typed).returncode == 0
     promoted = cli("promote", "s")
     assert promoted.returncode == 0, promoted.stderr + promoted.stdout
-    assert "Trained version 1 is champion" in promoted.stdout
+    assert "strangers.loop version 1 is champion" in promoted.stdout
     x, y = load("digits", fetched("digits"), seed=0).validation_arrays()
     for number in range(20):
         Image.fromarray(x[number][:, :, 0]).save(tmp_path / f"{number}.png")
-    said = json.loads(cli("predict", "Trained@champion", *(f"{n}.png" for n in range(20)), "--json").stdout)
+    said = json.loads(cli("predict", "strangers.loop@champion", *(f"{n}.png" for n in range(20)), "--json").stdout)
     right = sum(each["top"][0]["class"] == y[n] for n, each in enumerate(said["images"]))
     assert right > 10
-    again = cli("reproduce", "Trained@champion")
+    again = cli("reproduce", "strangers.loop@champion")
     assert "reproduced bit for bit" in again.stdout, again.stdout
     assert "goes on: 3 of 4" in cli("resume", "s", "--trials", "4").stderr
     assert cli("repeat", "s", "--top", "1", "--seeds", "2").returncode == 0
@@ -347,3 +348,15 @@ def test_the_readmes_kerastuner_model_runs_as_it_is_typed_there(cli: Any, tmp_pa
     for line in block[1].splitlines():
         done = cli(*line.split()[3:])
         assert done.returncode == 0, f"{line}: {done.stderr}{done.stdout}"
+
+
+@long
+@pytest.mark.parametrize("sampler", ["kt-random", "kt-hyperband", "kt-bayesian", "qmc", "random"])
+def test_every_kind_of_sampler_draws_from_a_users_model_also_one_name_twice(cli: Any, sampler: str) -> None:
+    typed = ["--dataset", "digits", "--trials", "3", "--epochs", "3", "--train-images", "100", "--sampler", sampler]
+    ran = cli("run", f"{STRANGERS}:one_name_twice", *typed, "--study", "s")
+    assert ran.returncode == 0, ran.stderr
+    trials = json.loads(cli("show", "s", "--json").stdout)["trials"]
+    assert len(trials) == 3
+    for trial in trials:
+        assert trial["config"]["units"] in {"small": (4, 8), "large": (16, 32)}[trial["config"]["kind"]]
