@@ -10,7 +10,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import figures, links, weights
+from search import figures, links, versions, weights
 from search.errors import InputError
 from search.repeats import REPEAT_OF, REPEAT_TRIAL
 
@@ -50,6 +50,12 @@ def choose(study: optuna.Study, number: int | None, metric: str) -> Candidate:
         found = [t for t in leading if t.number == number]
         if not found:
             complete = ", ".join(str(t.number) for t in sorted(leading, key=lambda t: t.number)) or "none"
+            behind = {t.number: of for t, of, _ in versions.left(study.get_trials(deepcopy=False))}
+            if number in behind:
+                raise InputError(
+                    f"--trial {number}: it belongs to version {behind[number]} of the space of {name!r}; put the space "
+                    f"back as it was and resume the study to have it again; complete: {complete}"
+                )
             raise InputError(f"--trial {number}: not a complete trial of {name!r}; complete: {complete}")
         return _candidate(study, found[0], "named by --trial")
     if not leading:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from search import figures, links, report, store
+from search import figures, links, report, store, versions
 from search.errors import InputError
 from search.plan import noted_data
 from search.settings import Settings
@@ -150,7 +150,7 @@ class _Reader:
                 there = f"trials 0 to {len(trials) - 1}" if trials else "no trials"
                 self.problems.append(f"{name}:{which}: study {name!r} has {there}")
                 return []
-            return [self._trial(study, trials[int(which)])]
+            return [self._trial(study, versions.thawed(trials[int(which)]))]
         if not leading:
             self.problems.append(f"study {name!r} has no complete trial yet; go on: python -m search resume {name}")
         chosen = leading[:1] if which is None else sorted(leading, key=lambda t: t.number)

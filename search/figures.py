@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import links
+from search import dressing, links, versions
 from search.engines import optuna as engine
 from search.plan import Plan
 from spaces import Space
@@ -20,12 +20,16 @@ from spaces._hp import show
 Pictures = dict[str, bytes]
 
 MOST_AXES = 7  # more cannot be read
+MOST_CROSSED = 3  # each with each
 
 
-def pictures(study: optuna.Study, metric: str, first: Sequence[str]) -> tuple[Pictures, list[str]]:
+def pictures(
+    study: optuna.Study, metric: str, first: Sequence[str], contoured: Sequence[str] = ()
+) -> tuple[Pictures, list[str]]:
     """File name to content of every picture that can be drawn, and a line for each that cannot.
 
-    `first` are the hyperparameters that matter most: pictures with an axis each show these before others.
+    `first` are the hyperparameters that matter most: pictures with an axis each show these before others. `contoured`
+    are those of the contours, which are left out where there are none.
     """
     import matplotlib
 
@@ -49,15 +53,20 @@ def pictures(study: optuna.Study, metric: str, first: Sequence[str]) -> tuple[Pi
         ("slices", "plot_slice", named | (axes if shared else {})),
         ("intermediate_values", "plot_intermediate_values", {}),
     ]
+    crossed = [n for n in contoured if n in shared][:MOST_CROSSED]
+    if len(crossed) > 1:
+        wanted.append(("contours", "plot_contour", named | {"params": crossed}))
     found: Pictures = {}
     skipped: list[str] = []
     for name, function, options in wanted:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                drawn = getattr(interactive, function)(study, **options)
+                drawn = dressing.interactive(name, getattr(interactive, function)(study, **options))
                 found[f"{name}.html"] = drawn.to_html(include_plotlyjs=True).encode()
-                found[f"{name}.png"] = _png(lambda f=function, o=options: getattr(still, f)(study, **o))  # type: ignore[misc]
+                found[f"{name}.png"] = _png(
+                    lambda n=name, f=function, o=options: dressing.still(n, getattr(still, f)(study, **o))  # type: ignore[misc]
+                )
         except Exception as error:
             reason = str(error).strip() or type(error).__name__
             skipped.append(f"no picture of {name.replace('_', ' ')}: {reason.splitlines()[0]}")
@@ -146,13 +155,25 @@ def ranked(study: optuna.Study) -> list[FrozenTrial]:
     return sorted(complete, key=lambda t: (sign * (t.value or 0.0), t.number))
 
 
+def _versions(study: optuna.Study, behind: int) -> list[str]:
+    """What a study's run says of its versions; nothing where there is only one."""
+    newest = versions.noted(study.user_attrs)[-1]
+    if newest["version"] == 1:
+        return []
+    stay = f"; {behind} of earlier versions do not fit it and are not counted" if behind else ""
+    return [f"version {newest['version']} of its space: {'; '.join(newest['change'])}{stay}"]
+
+
 def summary(study: optuna.Study, space: Space, plan: Plan, notes: Sequence[str]) -> str:
     """The study in Markdown, for the note of its run."""
     trials = engine.counted(study.get_trials(deepcopy=False))
     states = {state.name: sum(t.state == state for t in trials) for state in TrialState}
     counts = ", ".join(f"{count} {name}" for name, count in states.items() if count)
     best = ranked(study)[:5]
-    refused = len(study.get_trials(deepcopy=False)) - len(trials)
+    everything = study.get_trials(deepcopy=False)
+    refused = versions.refused(everything)
+    behind = versions.left(everything)
+    notes = [*(study.user_attrs.get("warm") or {}).get("lines", ()), *_versions(study, len(behind)), *notes]
     lines = [
         f"# {plan.study}",
         "",

@@ -12,12 +12,15 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import figures, links, store
+from search import explain, figures, links, store, versions
 from search.engines import optuna as engine
 from search.links import RUN_ID
 from search.plan import DATA, DECLARED, Plan
 from search.specs import DATA_SEED
 from search.trial.schedule import best_epoch
+from search.versions import ASIDE, ASSUMED
+from search.warm import FILE as WARM_FILE
+from search.warm import FROM as WARM_FROM
 from spaces import Space
 from spaces.datasets import DataSpec, describe
 from tracking.figures import learning_curves
@@ -38,6 +41,7 @@ UNLOGGED = (
     "narrowings",
     "repeats",
     "dataset",
+    "warm_start",
     DECLARED,
     DATA,
 )  # of a plan: no parameter of its run
@@ -60,6 +64,7 @@ class Mirror:
         self.runs: dict[int, Run] = {}
         self._shown: set[str] = set()
         self._made: SimpleQueue[tuple[int | None, str]] = SimpleQueue()
+        self.version_tags = versions.tagger(study)
         self.parent = tracker.start_study(
             plan.study,
             identity=self.identity,
@@ -90,12 +95,18 @@ class Mirror:
         said = self.study.user_attrs["plan.first"]  # parameters are written once; a resumed plan may differ
         params = {k: _text(v) for k, v in said.items() if k not in UNLOGGED}
         params |= {"dataset": self.data.name} if plan.dataset else {}
+        params |= {"warm_start": ", ".join(plan.warm_start)} if plan.warm_start else {}
         params |= {f"space.{name}": text for name, text in plan.narrowings.items()}
         params |= {f"cut.{i}": cut for i, cut in enumerate(plan.cuts)}
         self.tracker.set_params(self.parent, params)
         self._send_provenance(self.parent, [self.provenance], {"study": plan.seed})
+        version = versions.current(self.study.user_attrs)
         if self.space.path:
-            self.tracker.log_file(self.parent, self.space.path, "space")
+            self.tracker.log_file(self.parent, self.space.path, "space" if version == 1 else f"space/version-{version}")
+        if version > 1:
+            self.tracker.log_text(self.parent, "versions.json", versions.told(self.study.user_attrs))
+        if (self.folder / WARM_FILE).is_file():
+            self.tracker.log_file(self.parent, self.folder / WARM_FILE)
 
     def end_study(self, status: str, reason: str, *, pictures: bool) -> None:
         """The table, pictures, note and best trial of the study as it stands, then its status."""
@@ -103,9 +114,9 @@ class Mirror:
         best = figures.ranked(self.study)
         skipped: list[str] = []
         if best and pictures:
-            drawn, skipped = figures.pictures(self.study, self.space.metric, self.space.columns)
-            for name, content in drawn.items():
-                self.tracker.log_bytes(self.parent, f"figures/{name}", content)
+            drawn, skipped = explain.drawn(self.study, self.space)
+            for path, content in drawn.items():
+                self.tracker.log_bytes(self.parent, path, content)
         note = figures.summary(self.study, self.space, self.plan, skipped)
         tags = {"mlflow.note.content": note, "search.reason": reason or "all trials done"}
         if best:
@@ -117,7 +128,9 @@ class Mirror:
             # Its place among the finished, at its own time: the same best again changes nothing, a new one is later.
             done = sorted(_ended(t) for t in self.study.get_trials(deepcopy=False) if t.state.is_finished())
             value = {f"best_{self.space.metric}": best[0].value or 0.0}
-            self.tracker.log_epoch(self.parent, done.index(_ended(best[0])), value, _ended(best[0]))
+            place, since = versions.place(self.study.user_attrs)  # that of an older version must not stay the latest
+            place, since = max(done.index(_ended(best[0])), place), max(_ended(best[0]), since)
+            self.tracker.log_epoch(self.parent, place, value, since)
         self.tracker.log_text(self.parent, "trials.csv", figures.table(self.study))
         self.tracker.finish(self.parent, status, tags)
 
@@ -237,6 +250,8 @@ class Mirror:
                 "search.backend": self.plan.backend,
                 **({"search.device": attempts[-1]["slot"]} if attempts else {}),
                 **({"search.baseline": attrs["baseline"]} if "baseline" in attrs else {}),
+                **self.version_tags(frozen.number),
+                **{f"search.{name}": str(attrs[name]) for name in (ASSUMED, ASIDE, WARM_FROM) if name in attrs},
                 **{f"search.{name}": str(value) for name, value in attrs.items() if name.startswith("repeat.")},
             }
         )

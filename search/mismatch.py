@@ -9,7 +9,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from search import figures, links, store
+from search import figures, links, store, versions, warm
 from search.mirror import STATUS, UNLOGGED, Mirror
 from search.trial.schedule import best_epoch
 from tracking.audit import Found
@@ -41,6 +41,8 @@ def of_study(mirror: Mirror, parent: Found | None, ended: Mapping[str, str]) -> 
     first = [k for k in mirror.study.user_attrs["plan.first"] if k not in UNLOGGED]
     wrong += ["parameters"] if any(k not in parent.params for k in first) else []
     files = {"trials.csv", "provenance.json", *(["space"] if mirror.space.path else [])}
+    files |= {"versions.json"} if versions.current(mirror.study.user_attrs) > 1 else set()
+    files |= {warm.FILE} if mirror.study.user_attrs.get(warm.WARM) else set()
     gone = sorted(files - parent.artifacts)
     wrong += [f"without {', '.join(gone)}"] if gone else []
     wrong += pictures if "figures" not in parent.artifacts else []
@@ -70,6 +72,7 @@ def of_trial(mirror: Mirror, trial: FrozenTrial, child: Found | None) -> tuple[l
     tags = mirror.end_tags(trial) if finished else {"search.trial.state": "paused"}
     own = {STUDY: mirror.identity, KIND: "trial", NUMBER: trial.number, "search.study": mirror.plan.study}
     own["search.config.hash"] = trial.user_attrs["config.hash"]
+    own |= mirror.version_tags(trial.number)
     wrong += ["tags"] if _lacks(child.tags, tags | own) else []
     wrong += ["dataset"] if not child.datasets else []
     gone = sorted(_files(mirror, trial, folder, bool(recorded)) - child.artifacts)

@@ -55,10 +55,16 @@ IDENTITY = (
     "repeats",
     "merged",
     "dataset",
+    "warm_start",
 )
 
 
-OLDER = {"repeats": [], "merged": False, "dataset": None}  # what a study of an older program did not say
+OLDER = {
+    "repeats": [],
+    "merged": False,
+    "dataset": None,
+    "warm_start": [],
+}  # what a study of an older program did not say
 DECLARED = "declared"  # in the plan a study began with: its hyperparameters then
 DATA = "data"  # and the digest of its data
 
@@ -94,6 +100,7 @@ class Request:
     max_failures: str | None = None
     full: bool = False
     baselines_only: bool = False
+    warm_start: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +143,7 @@ class Plan:
     repeats: tuple[dict[str, Any], ...] = ()  # the configurations to train again, as search.repeats has them
     merged: bool = False  # trains on training and validation data together
     dataset: str | None = None  # another than the space's own
+    warm_start: tuple[str, ...] = ()  # earlier studies that it learns from, see search.warm
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, stored with the study."""
@@ -251,6 +259,7 @@ def make(
         cuts=_cuts(space, sized, typed, {name for name, text in by_hand.items() if text is not None}) if cut else (),
         left_out=left_out,
         dataset=dataset,
+        warm_start=tuple(dict.fromkeys(request.warm_start)),
     )
 
 
@@ -339,7 +348,7 @@ def resume(stored: Mapping[str, Any], request: Request) -> Plan:
     limits = _limits(request, slots, read, stored)
     if read.problems:
         raise InputError(read.problems)
-    tuples = {name: tuple(stored.get(name, ())) for name in ("baselines", "cuts", "left_out", "repeats")}
+    tuples = {name: tuple(stored.get(name, ())) for name in ("baselines", "cuts", "left_out", "repeats", "warm_start")}
     changed = {
         "slots": slots,
         "trials": trials,

@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import repeats, store, whole
+from search import repeats, store, versions, warm, whole
 from search.engines import optuna as engine
 from search.mirror import REASON, STATUS
 from search.plan import Plan
@@ -24,6 +24,7 @@ from tracking.audit import Found
 
 STATIC = (
     *("config", "config.hash", "seed", "asked.seed", "asks", "epochs", "parameters", "baseline", "milestones"),
+    *(versions.ASSUMED, versions.ASIDE, versions.BEGAN_AS, warm.FROM),
     *("patience", repeats.REPEAT_OF, repeats.REPEAT_TRIAL, repeats.REPEAT_INDEX),
 )
 NEEDED = ("config", "config.hash", "seed", "epochs", "parameters")

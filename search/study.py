@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import figures, mirror, store
+from search import figures, mirror, renewal, store, versions, warm
 from search.asking import MEMORY, Asker
 from search.budget import Clock, share, trained
 from search.console import Progress, Row, Screen
@@ -26,7 +26,7 @@ from search.executors.local import Died, LocalExecutor
 from search.interrupt import Interrupt, heeded
 from search.lease import Lease, leased, owned
 from search.mirror import IDENTITY, MIRRORED, REASON, Mirror
-from search.plan import DATA, DECLARED, Plan, check_data, check_identity, check_space, describe_plan, said_space
+from search.plan import DATA, DECLARED, Plan, check_data, check_identity, describe_plan, said_space
 from search.settings import Settings
 from search.specs import space_of, trial_spec
 from search.trial.faults import MACHINE
@@ -109,8 +109,12 @@ def run(plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = 
     folder = settings.study_folder(plan.study)
     # From here on a first Ctrl-C closes the study in good order, whatever an earlier process left behind.
     with heeded() as interrupt, owned(folder, plan.study):
+        plan = renewal.renew(plan, space, settings, screen.say)
         study = open_study(plan, space, settings)
+        for line in (study.user_attrs.get(warm.WARM) or {}).get("lines", ()):
+            screen.say(line)
         with leased(study, screen.say) as lease:
+            versions.check_newest(study, plan.study)
             tracker = Tracker(settings.tracking_uri, space.name, settings.artifacts, offline=offline)
             executor = LocalExecutor(
                 plan.slots,
@@ -159,9 +163,11 @@ def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
     if first is None:
         first = now | {DECLARED: said_space(space), DATA: describe(space.dataset).digest}
     else:
-        check_space(plan.study, space, first.get(DECLARED))
         check_data(plan.study, space, first.get(DATA))
     said = {IDENTITY: attrs.get(IDENTITY) or uuid.uuid4().hex, "plan": now, "plan.first": first}
+    said[versions.VERSIONS] = attrs.get(versions.VERSIONS) or versions.first(space)
+    if learnt := attrs.get(warm.WARM) if stored else warm.begin(plan, space, settings):
+        said[warm.WARM] = learnt
     store.write_json(folder / "study.json", {"study": plan.study, "direction": space.direction, "attributes": said})
     for name, value in said.items():
         if attrs.get(name) != value:
@@ -209,7 +215,8 @@ class Session:
         self.active: dict[int, Active] = {}
         self.waiting: list[FrozenTrial] = []
         self.found: set[int] = set()  # trials whose run may have been made already
-        self.asker = Asker(plan, space, study, folder, say=screen.step, passed_over=self._passed_over)
+        begin_with = warm.load(study, plan, space, folder)
+        self.asker = Asker(plan, space, study, folder, begin_with, say=screen.step, passed_over=self._passed_over)
         self.reason = ""  # why running trials are to stop
         self.pressed = 0  # Ctrl-C, when the study's end began
         self.said_waiting = self.gave_up = False  # at the end, of MLflow
@@ -265,6 +272,9 @@ class Session:
         self.found = {trial.number for trial in self.waiting}
         mirrored = set(self.study.user_attrs.get(MIRRORED, ()))
         behind = [t for t in engine.counted(trials) if t.state.is_finished() and t.number not in mirrored]
+        for trial, _, _ in versions.left(trials):  # of an earlier version: its run says so, and stays
+            if trial.number not in mirrored:
+                self.mirror.replay(trial)
         for trial in behind:
             self.shelf.offer(self.mirror.replay(trial), trial, again=True)
         if behind:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, cast
@@ -28,6 +28,7 @@ MAX_ASKS = 100
 NOTING = (optuna.pruners.SuccessiveHalvingPruner, optuna.pruners.HyperbandPruner)  # pruners that write to the store
 REFUSED = "search.refused"
 POSITION = "search.position"  # along the sequence of a sampler that walks one
+ASIDE = "@"  # in the name of a study that is none of its own: the draft of a newer version, or the one it replaced
 
 
 class Exhausted(Exception):
@@ -147,22 +148,26 @@ def propose(
     sampler: str,
     seed: int,
     refuse: Callable[[dict[str, Any]], str | None],
+    lessons: Sequence[FrozenTrial] = (),
 ) -> Proposal:
     """The next configuration, one not yet in the study; `refused` says why where it is not to be run.
+
+    `lessons` are trials of other studies that the sampler learns from first; the configuration of one that has a hash
+    is known, too.
 
     It is drawn on an in-memory copy of the study by a sampler made from the stored trials and the seeds alone
     (see Ask), so a repeated configuration leaves no trace and teaches the sampler nothing. Raises Exhausted, and
     SpaceFault where sample() or `refuse` fails.
     """
     trials = study.get_trials(deepcopy=False)
-    known = {t.user_attrs.get("config.hash") for t in trials}
+    known = {t.user_attrs.get("config.hash") for t in (*lessons, *trials)}
     faulty = [t.params for t in trials if t.state == TrialState.FAIL and REFUSED in t.user_attrs]
     start = 1 + max((t.user_attrs.get(POSITION, -1) for t in trials), default=-1)
     for asks in range(MAX_ASKS):
         drawn_by = derive(seed, "ask", len(trials), asks)
         ask = Ask(drawn_by, seed, start + asks, lambda: _dimensions(space, narrowings))
         copy = optuna.create_study(sampler=SAMPLERS[sampler](ask), directions=study.directions)
-        copy.add_trials(trials)
+        copy.add_trials([*lessons, *trials])
         trial = copy.ask()
         try:
             config = space.sample(OptunaDraws(trial, narrowings))
@@ -264,7 +269,7 @@ def should_prune(study: optuna.Study, trial: optuna.Trial) -> tuple[bool, dict[s
     at rungs notes a rung as passed while it is asked. `note_verdict` writes the notes once the answer is written down.
     """
     if not isinstance(study.pruner, NOTING):
-        return trial.should_prune(), {}
+        return bool(trial.should_prune()), {}  # some give numpy's
     copy = optuna.create_study(directions=study.directions, pruner=study.pruner)
     copy.add_trials(study.get_trials(deepcopy=False))
     mine = numbered(copy, trial.number)
@@ -314,7 +319,8 @@ def database(study: optuna.Study, otherwise: str) -> RDBStorage:
 def studies(store: optuna.storages.BaseStorage) -> list[FrozenStudy]:
     """Every study of a store, newest last."""
     # Not Optuna's summaries: those look for each study's best trial, which one damaged row makes impossible for all.
-    return sorted(store.get_all_studies(), key=lambda study: _started(store, study._study_id))
+    found = [study for study in store.get_all_studies() if ASIDE not in study.study_name]
+    return sorted(found, key=lambda study: _started(store, study._study_id))
 
 
 def _started(store: optuna.storages.BaseStorage, study_id: int) -> datetime:

@@ -19,6 +19,7 @@ class TrialSpec:
     written. `pruned_at` says that it was pruned after so many epochs, and was killed before that was told. `merged`
     trains on training and validation data together, so that there is nothing to validate on. `dataset` is another than
     the space's own. `pictures` is the folder of a study for pictures of its data, which the first trials draw.
+    `checkpoint_hash` is by what its checkpoints know it, where that is not `config_hash`.
     """
 
     study: str
@@ -45,6 +46,7 @@ class TrialSpec:
     merged: bool = False
     dataset: str | None = None
     pictures: str = ""
+    checkpoint_hash: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""

@@ -133,7 +133,7 @@ class Training:
         """A copy in the host's memory of all that the next epoch depends on; call it between epochs."""
         # np.array copies: on a CPU, JAX hands out views of buffers that the next step overwrites.
         return Snapshot(
-            config_hash=self.spec.config_hash,
+            config_hash=self.spec.checkpoint_hash or self.spec.config_hash,
             variables=[np.array(keras.ops.convert_to_numpy(v.value)) for v in self._variables()],
             best=self.best,
             history=tuple(self.history),
@@ -145,7 +145,7 @@ class Training:
         Raises Unusable where it does not fit this trial, which then is as it was.
         """
         variables = self._variables()
-        if snapshot.config_hash != self.spec.config_hash:
+        if snapshot.config_hash != (self.spec.checkpoint_hash or self.spec.config_hash):
             raise Unusable("it belongs to another configuration")
         if snapshot.epochs > most_epochs:
             raise Unusable(f"it is {_epochs(snapshot.epochs - most_epochs)} ahead of what was recorded")

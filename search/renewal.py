@@ -1,0 +1,341 @@
+"""A space that was edited between runs: its study goes on as a new version, whole or not at all.
+
+First the new version is written down whole, in version-N.json; from then on it is so, and any command that opens the
+study finishes what is left to do: a new Optuna study takes the old one's name in one step, then the trials' records and
+study.json follow. The trials keep their numbers, folders and runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from search import lease, store, versions, weights
+from search.engines import optuna as engine
+from search.engines import rows
+from search.engines.known import known
+from search.errors import InputError
+from search.fits import Misfit, fit, reasons
+from search.fitting import check_narrowings, choose_baselines
+from search.mirror import MIRRORED, REASON
+from search.plan import DECLARED, Plan, check_data, check_identity, check_space, noted_data
+from search.reader import Reader
+from search.settings import Settings
+from search.trial import checkpoints
+from search.versions import ASIDE, ASSUMED, BEGAN_AS, LEFT_SPACE, VERSIONS
+from spaces import Space, config_hash, declared
+from spaces._hp import show
+from spaces.datasets import describe
+
+Say = Callable[[str], None]
+
+
+def renew(plan: Plan, space: Space, settings: Settings, say: Say) -> Plan:
+    """The plan as the study can go on with it; where its space was edited the study is made a new version first.
+
+    Needs the study's folder to be owned. Raises InputError where the study cannot go on with such a space, StudyBusy
+    where it runs elsewhere.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True)
+    opened = engine.storage(settings.storage)
+    finish(plan.study, settings, opened, say)
+    study = _open(plan.study, opened)
+    if study is None:
+        return plan
+    attributes = study.user_attrs
+    before, now = versions.noted(attributes)[-1], versions.snapshot(space)
+    _check_objective(plan.study, space, study, before)
+    change = versions.differences(before["space"], now)
+    if not change and before["version"] == 1:
+        return plan
+    baselines, left_out = choose_baselines(space, plan.narrowings, plan.epochs, plan.max_params)
+    renewed = replace(plan, baselines=baselines, left_out=left_out)
+    if not change:  # it may have been made while this plan was read
+        return renewed
+    check_identity(plan, attributes["plan"])
+    check_data(plan.study, space, noted_data(attributes))
+    if plan.repeats:  # they are of configurations as they were
+        check_space(plan.study, space, attributes["plan.first"].get(DECLARED))
+    _check_narrowed(plan, space, change)
+    with lease.leased(study, say):
+        new = _Renewal(study, renewed, space, before, change).settled(now)
+        store.write_json(_file(settings.study_folder(plan.study), new["version"]), new)
+    finish(plan.study, settings, opened, say)
+    say(_words(plan.study, space, new))
+    return renewed
+
+
+def finish(name: str, settings: Settings, opened: BaseStorage, say: Say) -> None:
+    """Finish a new version that was written down and cut off, however far it came; done again it changes nothing.
+
+    `opened` is the study store. Needs the study's folder to be owned; raises StudyBusy where it runs elsewhere.
+    """
+    folder = settings.study_folder(name)
+    sweep(name, opened)
+    new = _newest(folder)
+    if new is None:
+        return
+    number, study = new["version"], _open(name, opened)
+    written = store.read_json(folder / "study.json") or {}
+    if study is not None and versions.current(study.user_attrs) < number:
+        with lease.leased(study, say):
+            versions.check_newest(study, name)
+            _replace(study, new)
+        sweep(name, opened)
+        study = _open(name, opened)
+    elif versions.current(written.get("attributes") or {}) >= number or not (study or written):
+        return
+    for trial, said in new["trials"].items():
+        _follow(store.trial_folder(folder, int(trial)), said)
+    attributes = dict(written.get("attributes") or {}) if study is None else versions.recorded(study.user_attrs)
+    attributes |= {VERSIONS: new["versions"], "plan": new["plan"]}
+    direction = written.get("direction") if study is None else study.directions[0].name.lower()
+    store.write_json(folder / "study.json", {"study": name, "direction": direction, "attributes": attributes})
+
+
+def _file(folder: Path, version: int) -> Path:
+    return folder / f"version-{version}.json"
+
+
+def _newest(folder: Path) -> dict[str, Any] | None:
+    """The newest version that was written down whole."""
+    found = [store.read_json(path) for path in folder.glob("version-*.json")]
+    return max((each for each in found if each), key=lambda each: each["version"], default=None)
+
+
+def _open(name: str, opened: BaseStorage) -> optuna.Study | None:
+    """The study as the store has it now; None where it is not there or was cut off while it was made."""
+    if name not in {s.study_name for s in engine.studies(opened)}:
+        return None
+    pruner = optuna.pruners.NopPruner()
+    study = engine.open_study(opened, name, direction="maximize", pruner=pruner, create=False)
+    return study if "plan" in study.user_attrs else None
+
+
+# ---- what the new version is
+
+
+def _check_objective(name: str, space: Space, study: optuna.Study, before: Mapping[str, Any]) -> None:
+    was, is_now = before.get("metric", space.metric), space.metric
+    if was != is_now or study.directions[0].name.lower() != space.direction:
+        raise InputError(
+            f"study {name!r} was searched to {study.directions[0].name.lower()} {was}; its space now says to "
+            f"{space.direction} {is_now}: put it back, or start a new study (--study NAME)"
+        )
+
+
+def _check_narrowed(plan: Plan, space: Space, change: list[str]) -> None:
+    read = Reader()
+    check_narrowings(space, plan.narrowings, read)
+    if read.problems:
+        raise InputError(
+            [f"the space {space.name} has changed ({'; '.join(change)}) and no longer allows what study {plan.study!r} "
+             f"is narrowed to: {problem}; put it back, or start a new study" for problem in read.problems]
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Renewal:
+    """One study about to become a new version: which of its trials fit, and how."""
+
+    study: optuna.Study
+    plan: Plan
+    space: Space
+    before: Mapping[str, Any]
+    change: list[str]
+
+    def settled(self, now: Mapping[str, Any]) -> dict[str, Any]:
+        """All that the new version is, as JSON; the study store's rows and the folders follow from it."""
+        trials = self.study.get_trials(deepcopy=False)
+        said: dict[int, dict[str, Any]] = {}
+        taken: dict[str, int] = {}
+        for trial in sorted(trials, key=lambda t: (versions.is_left(t), t.number)):
+            said[trial.number] = self._of(trial, taken)
+        behind = {str(n): s["left"] for n, s in sorted(said.items()) if "left" in s}
+        known_versions = versions.noted(self.study.user_attrs)
+        entry = {
+            "version": known_versions[-1]["version"] + 1,
+            "space": now,
+            "metric": self.space.metric,
+            "change": self.change,
+            "since": datetime.now().isoformat(timespec="seconds"),
+            "left": behind,
+            "place": len(trials) + known_versions[-1]["version"] - 1,
+        }
+        return {
+            "version": entry["version"],
+            "versions": [*known_versions, entry],
+            "plan": dict(self.study.user_attrs["plan"]) | self.plan.to_json(),
+            "trials": {str(n): said[n] for n in sorted(said)},
+        }
+
+    def _of(self, trial: FrozenTrial, taken: dict[str, int]) -> dict[str, Any]:
+        """What becomes of one trial: it fits, it is left behind, or its number alone is kept."""
+        whole = versions.thawed(trial)
+        if "config" not in whole.user_attrs:  # the space failed on it, which the edit may have mended; or it is lost
+            return {"keeper": True}
+        try:
+            return {"fits": self._fit(whole, taken), "counts": engine.REFUSED not in whole.user_attrs}
+        except Misfit as why:
+            if engine.REFUSED in whole.user_attrs:
+                return {"keeper": True}
+            version = trial.user_attrs[versions.LEFT]["version"] if versions.is_left(trial) else self.before["version"]
+            end = {} if whole.state.is_finished() else {"ended": datetime.now().timestamp()}
+            return {"left": {"version": version, "why": str(why)} | end}
+
+    def _fit(self, trial: FrozenTrial, taken: dict[str, int]) -> dict[str, Any]:
+        attributes, space = trial.user_attrs, self.space
+        values = {name: value for name, value in trial.params.items() if "#" not in name}
+        values |= attributes.get(ASIDE, {}) | attributes["config"]
+        found = fit(space, values, self.plan.narrowings)
+        defaults, there = versions.defaults(self.before["space"]), declared(space)
+        for name in found.aside:
+            if name in defaults and name not in there and defaults[name] != found.aside[name]:
+                raise Misfit(f"{name} is not drawn any more, only its default {show(defaults[name])} goes on")
+        if "parameters" in attributes and _parameters(space, found.config) != attributes["parameters"]:
+            raise Misfit("its network has another number of parameters now")
+        named = config_hash(found.config)
+        if taken.setdefault(named, trial.number) != trial.number:
+            raise Misfit(f"it is the same as trial {taken[named]} in this space")
+        proposal = known(space, found.values, self.plan.narrowings)
+        assumed = {n: v for n, v in (attributes.get(ASSUMED, {}) | found.assumed).items() if n in found.values}
+        record = engine.record(trial.number, proposal.params, proposal.distributions, {})
+        began = attributes.get(BEGAN_AS, attributes["config.hash"])
+        return {
+            "params": record["params"],
+            "distributions": record["distributions"],
+            "attributes": {"config": found.config, "config.hash": named}
+            | ({ASSUMED: assumed} if assumed else {})
+            | ({ASIDE: found.aside} if found.aside else {})
+            | ({BEGAN_AS: began} if began != named and not trial.state.is_finished() else {}),
+        }
+
+
+def _parameters(space: Space, config: dict[str, Any]) -> int:
+    try:
+        return space.params(config, describe(space.dataset))
+    except Exception as error:  # whatever a space's own code raises
+        raise Misfit(f"the space fails on it ({type(error).__name__})") from error
+
+
+def _words(name: str, space: Space, new: Mapping[str, Any]) -> str:
+    """The line that says what changed and what goes on."""
+    fits = sum(said.get("counts", False) for said in new["trials"].values())
+    behind = Counter(said["left"]["why"] for said in new["trials"].values() if "left" in said)
+    stay = f", {sum(behind.values())} stay behind ({reasons(behind)})" if behind else ""
+    return (
+        f"the space {space.name} has changed: {'; '.join(new['versions'][-1]['change'])}; study {name} goes on as "
+        f"version {new['version']}: {fits} of {fits + sum(behind.values())} trials fit and stay its own{stay}"
+    )
+
+
+# ---- the study store
+
+
+def sweep(name: str, opened: BaseStorage) -> None:
+    """Remove drafts that a kill left, and the study that a newer version has replaced."""
+    for each in opened.get_all_studies():
+        if each.study_name.startswith(f"{name}{engine.ASIDE}"):
+            opened.delete_study(each._study_id)
+
+
+def _replace(study: optuna.Study, new: Mapping[str, Any]) -> None:
+    """Draw up the new version beside the old one, then let it take the old one's name in one step."""
+    name, attributes = study.study_name, study.user_attrs
+    draft = optuna.create_study(
+        study_name=f"{name}{engine.ASIDE}{new['version']}",
+        storage=engine.database(study, "it cannot go on as a new version"),
+        directions=study.directions,
+        sampler=optuna.samplers.RandomSampler(seed=0),
+    )
+    shelved = attributes.get(weights.ATTRIBUTE, {})
+    for trial in study.get_trials(deepcopy=False):
+        draft.add_trial(_row(trial, new["trials"].get(str(trial.number), {}), shelved.get(str(trial.number))))
+    kept = {n: entry for n, entry in shelved.items() if "left" not in new["trials"].get(n, {})}
+    for trial in study.get_trials(deepcopy=False):  # one that comes back brings its weights
+        noted = trial.user_attrs.get(versions.WAS, {}).get("weights")
+        if noted and "fits" in new["trials"].get(str(trial.number), {}):
+            kept[str(trial.number)] = noted
+    moved = {VERSIONS: new["versions"], "plan": new["plan"], weights.ATTRIBUTE: kept, MIRRORED: []}
+    for key, value in (attributes | moved).items():
+        if key != lease.ATTRIBUTE:
+            draft.set_user_attr(key, value)
+    for key, value in study._storage.get_study_system_attrs(study._study_id).items():
+        draft._storage.set_study_system_attr(draft._study_id, key, value)
+    rows.take_over(study, draft, f"{name}{engine.ASIDE}old")
+
+
+def _row(trial: FrozenTrial, said: Mapping[str, Any], shelved: Any) -> FrozenTrial:
+    """A trial as the new version has it."""
+    whole = versions.thawed(trial)
+    if "fits" in said:
+        made = _copied(whole, said["fits"])
+    elif "left" in said:
+        ended = _ended(whole, said["left"]["ended"]) if "ended" in said["left"] else whole
+        shelved = shelved or trial.user_attrs.get(versions.WAS, {}).get("weights")
+        made = versions.placeholder(ended, said["left"]["why"], said["left"]["version"], shelved)
+    else:
+        kept = {k: v for k, v in trial.user_attrs.items() if k in (engine.REFUSED, *versions.OUTSIDE)}
+        kept.setdefault(engine.REFUSED, "lost")
+        made = optuna.trial.create_trial(state=TrialState.FAIL, user_attrs=kept)
+    made.datetime_start, made.datetime_complete = (
+        whole.datetime_start,
+        whole.datetime_complete or made.datetime_complete,
+    )
+    return made
+
+
+def _copied(trial: FrozenTrial, fits: Mapping[str, Any]) -> FrozenTrial:
+    own = {k: v for k, v in trial.user_attrs.items() if k not in (ASSUMED, ASIDE, BEGAN_AS)}
+    made = engine.restored(
+        {"params": fits["params"], "distributions": fits["distributions"], "attributes": own | fits["attributes"]},
+        state=trial.state,
+        values=trial.values,
+        intermediate_values=dict(trial.intermediate_values),
+        system_attrs=dict(trial.system_attrs),
+    )
+    return made
+
+
+def _ended(trial: FrozenTrial, at: float) -> FrozenTrial:
+    """An unfinished trial that ends with its version, as if it had been pruned."""
+    last = trial.intermediate_values[max(trial.intermediate_values)] if trial.intermediate_values else math.nan
+    made = optuna.trial.create_trial(
+        state=TrialState.PRUNED,
+        value=last if math.isfinite(last) else None,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=dict(trial.user_attrs) | {REASON: LEFT_SPACE},
+        system_attrs=dict(trial.system_attrs),
+        intermediate_values=dict(trial.intermediate_values),
+    )
+    made.number, made._trial_id, made.datetime_start = trial.number, trial._trial_id, trial.datetime_start
+    made.datetime_complete = datetime.fromtimestamp(at)
+    return made
+
+
+# ---- the folders
+
+
+def _follow(folder: Path, said: Mapping[str, Any]) -> None:
+    """Bring a trial's record to the new version; one that is gone or damaged is the reconciler's."""
+    record = store.read_json(folder / "trial.json")
+    if "fits" in said and record is not None and isinstance(record.get("attributes"), dict):
+        own = {k: v for k, v in record["attributes"].items() if k not in (ASSUMED, ASIDE, BEGAN_AS)}
+        fits = {**said["fits"], "attributes": own | said["fits"]["attributes"]}
+        store.write_json(folder / "trial.json", record | fits)
+    elif "left" in said and "ended" in said["left"] and folder.is_dir():
+        if not any(event["event"] == "finished" for event in store.events(folder)):
+            count = len(store.attempts(folder))
+            end = {"state": "PRUNED", "attributes": {REASON: LEFT_SPACE, "attempts": count}, "constraints": None}
+            store.append(folder, {"event": "finished", "time": said["left"]["ended"], **end})
+        checkpoints.remove(folder)
