@@ -378,24 +378,6 @@ def said_space(space: Space) -> dict[str, str]:
     return {name: parameter.describe() for name, parameter in declared(space).items()}
 
 
-def check_space(study: str, space: Space, began_with: Mapping[str, str] | None) -> None:
-    """Raises InputError where a study's space declares other hyperparameters than when it began."""
-    if began_with is None:  # a study of an older program did not say
-        return
-    now = said_space(space)
-    if now == began_with:
-        return
-    changed = [
-        f"{name} was {began_with.get(name, 'not there')} and is {now.get(name, 'not there')}"
-        for name in {**began_with, **now}
-        if began_with.get(name) != now.get(name)
-    ]
-    raise InputError(
-        f"the space {space.name} ({space.path}) has changed since study {study!r} began: {'; '.join(changed)}; "
-        "put it back as it was, or start a new study (--study NAME)"
-    )
-
-
 def noted_data(attributes: Mapping[str, Any]) -> str | None:
     """The digest of the images that a study began with, from its attributes; None where an older program made it."""
     found: str | None = attributes.get("plan.first", {}).get(DATA)

@@ -27,7 +27,7 @@ from search.errors import InputError
 from search.fits import Misfit, fit, reasons
 from search.fitting import check_narrowings, choose_baselines
 from search.mirror import MIRRORED, REASON
-from search.plan import DECLARED, Plan, check_data, check_identity, check_space, noted_data
+from search.plan import Plan, check_data, check_identity, noted_data
 from search.reader import Reader
 from search.settings import Settings
 from search.trial import checkpoints
@@ -61,10 +61,13 @@ def renew(plan: Plan, space: Space, settings: Settings, say: Say) -> Plan:
     renewed = replace(plan, baselines=baselines, left_out=left_out)
     if not change:  # it may have been made while this plan was read
         return renewed
+    if plan.repeats:  # of configurations as they were
+        raise InputError(
+            f"the space {space.name} ({space.path}) has changed since study {plan.study!r} began, which repeats "
+            f"trials: {'; '.join(change)}; put it back as it was, or repeat again (--name NAME)"
+        )
     check_identity(plan, attributes["plan"])
     check_data(plan.study, space, noted_data(attributes))
-    if plan.repeats:  # they are of configurations as they were
-        check_space(plan.study, space, attributes["plan.first"].get(DECLARED))
     _check_narrowed(plan, space, change)
     with lease.leased(study, say):
         new = _Renewal(study, renewed, space, before, change).settled(now)
@@ -232,9 +235,13 @@ def _words(name: str, space: Space, new: Mapping[str, Any]) -> str:
     fits = sum(said.get("counts", False) for said in new["trials"].values())
     behind = Counter(said["left"]["why"] for said in new["trials"].values() if "left" in said)
     stay = f", {sum(behind.values())} stay behind ({reasons(behind)})" if behind else ""
+    told = [said["fits"]["attributes"].get(ASSUMED, {}) for said in new["trials"].values() if said.get("counts")]
+    assumed = Counter(f"{name} taken to be {show(value)}" for each in told for name, value in each.items())
+    total = fits + sum(behind.values())
+    stay += f"; {reasons(assumed)}" if assumed else ""
     return (
         f"the space {space.name} has changed: {'; '.join(new['versions'][-1]['change'])}; study {name} goes on as "
-        f"version {new['version']}: {fits} of {fits + sum(behind.values())} trials fit and stay its own{stay}"
+        f"version {new['version']}" + (f": {fits} of {total} trials fit and stay its own{stay}" if total else "")
     )
 
 

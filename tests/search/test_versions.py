@@ -204,6 +204,23 @@ def replace_plan():
     return replace(plan, narrowings={"filters": "64"})
 
 
+def test_a_study_of_repeats_needs_its_space_as_it_was(made):
+    edited(made, *EDITED)
+    line = apart(lambda: _refused(made))
+    assert line.startswith("the space mine (") and "which repeats trials: filters was 4,8 and is 4,8,16" in line
+
+
+def _refused(made: Path) -> str:
+    from search import renewal, report
+    from search.plan import Request, resume
+
+    settings = settings_of(made / "home")
+    plan = resume(report.stored_plan("s", settings), Request(space="", study="s"))
+    with pytest.raises(InputError) as refused:
+        renewal.renew(replace(plan, repeats=({"study": "s"},)), find(plan.space), settings, print)
+    return str(refused.value)
+
+
 # ---- all of it, in MLflow
 
 
