@@ -158,6 +158,8 @@ def narrowed(dimension: Dimension, found: Good) -> str | None:
             kept = [c for c in dimension.choices if kept[0] <= c <= kept[-1]]
         if len(kept) == len(dimension.choices) or any(isinstance(c, str) and "," in c for c in kept):
             return None
+        if dimension.kind == "number" and len(kept) > 1:  # a list would forget its order
+            return f"{written(kept[0])}..{written(kept[-1])}"
         return ",".join(written(option) for option in kept)
     low, high = dimension.place(found.low), dimension.place(found.high)
     bottom, top = dimension.ends

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from formula import DRAWS, names, ready, rows, runs, typed, write
-from support import afresh, apart, command, settings_of
+from support import afresh, apart, command, environment, settings_of
 
 from search import versions
 from search.errors import InputError
@@ -285,6 +287,44 @@ def test_reconcile_restores_either_version_from_what_is_left(made):
     assert command(home, "delete", "s", "--yes")[0] == 0
     assert names(home) == []
     assert not (home / "studies" / "s").exists()
+
+
+@pytest.mark.long
+def test_a_search_with_real_training_that_is_killed_and_edited_again_and_again_makes_no_run_twice(tmp_path):
+    space = tmp_path / "mine.py"
+    shutil.copy(find("cnn_digits").path, space)
+    begin = [sys.executable, "-m", "search", "run", str(space), "filters=8", "--study", "s", "--epochs", "4"]
+    edits = [("16, 64, step=16", "16, 80, step=16"), ('hp.Float("dropout", 0.0, 0.5', 'hp.Float("dropout", 0.0, 0.3')]
+    total = 3
+    for edit in (None, *edits):
+        if edit:
+            space.write_text(space.read_text().replace(*edit))
+            total += 2
+        for _ in range(2):
+            process = subprocess.Popen(
+                [*begin, "--trials", str(total), "--slots", "1", "--pruner", "none"],
+                cwd=tmp_path,
+                env=environment(tmp_path / "home"),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            assert process.stdout is not None
+            seen = 0
+            for line in process.stdout:
+                seen += " epoch " in line
+                if seen == 5:
+                    process.kill()
+            process.wait()
+    assert subprocess.run(process.args, env=environment(tmp_path / "home"), cwd=tmp_path, check=False).returncode == 0
+    _, children = runs(tmp_path / "home", "s")
+    found = rows(tmp_path / "home", "s")
+    assert set(children) == set(found)
+    assert sum(row["state"] == "COMPLETE" for row in found.values()) == total
+    hashes = [run.data.tags["search.config.hash"] for run in children.values()]
+    assert len(hashes) == len(set(hashes)), "no configuration was trained twice"
+    for number, row in found.items():
+        assert set(row["epochs"]) in ({1, 2, 3, 4}, set()), number
 
 
 def _remove(home: Path, ids: list[str]) -> None:
