@@ -228,6 +228,7 @@ def _command(stored: Mapping[str, Any], study: str, narrow: Mapping[str, str]) -
     words += ["--epochs", str(stored["epochs"])]
     for flag, name in (("--train-images", "train_limit"), ("--validation-images", "validation_limit")):
         words += [flag, str(stored[name])] if stored.get(name) else []
+    words += ["--max-params", str(stored["max_params"])] if stored.get("max_params") else []
     words += ["--dataset", str(stored["dataset"])] if stored.get("dataset") else []
     words += ["--full"] if stored.get("full") else []
     return shlex.join([*words, "--warm-start", study])

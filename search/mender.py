@@ -22,7 +22,7 @@ from search.mismatch import spans
 from search.plan import Plan
 from search.restore import Remains
 from search.trial import checkpoints
-from search.versions import is_left, left_now, placeholder, thawed
+from search.versions import is_left, left_now, placeholder, recorded, thawed
 from search.versions import left as left_behind
 from spaces import Space
 from tracking import audit, removal
@@ -167,6 +167,8 @@ class Mender:
         except SearchError as error:
             self.give_up(f"{error}; from here on the study learns from its own trials alone")
             self.study.set_user_attr(warm.WARM, None)
+            written = store.read_json(self.folder / "study.json") or {}
+            store.write_json(self.folder / "study.json", written | {"attributes": recorded(self.study.user_attrs)})
             return
         if line:
             self.fix(line)

@@ -67,8 +67,9 @@ def mend(name: str, settings: Settings, say: Callable[[str], None], *, files_gon
             f"no study {name!r} in the study store nor in {folder.parent}{left}; list them: python -m search list"
         )
     with owned(folder, name):
-        renewal.finish(name, settings, engine.storage(settings.storage), say)
+        version = renewal.finish(name, settings, engine.storage(settings.storage), say)
         study, fixed = _study(name, settings, known)
+        fixed += [f"it was cut off while it became version {version} of its space; finished"] if version else []
         with leased(study, say):
             plan = resumed_plan(study.user_attrs["plan"], Request(space="", study=name))
             space = space_of(plan)

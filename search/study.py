@@ -138,6 +138,7 @@ def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
     opened = engine.storage(settings.storage)
     known = {s.study_name for s in engine.studies(opened)}
     pruner = PRUNERS[plan.pruner](plan.epochs)
+    learnt = warm.begin(plan, space, settings) if plan.study not in known else None  # before there is a study
     study = engine.open_study(
         opened, plan.study, direction=space.direction, pruner=pruner, create=plan.study not in known
     )
@@ -166,8 +167,8 @@ def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
         check_data(plan.study, space, first.get(DATA))
     said = {IDENTITY: attrs.get(IDENTITY) or uuid.uuid4().hex, "plan": now, "plan.first": first}
     said[versions.VERSIONS] = attrs.get(versions.VERSIONS) or versions.first(space)
-    if learnt := attrs.get(warm.WARM) if stored else warm.begin(plan, space, settings):
-        said[warm.WARM] = learnt
+    learnt = attrs.get(warm.WARM) if stored else (learnt or warm.begin(plan, space, settings))
+    said |= {warm.WARM: learnt} if learnt else {}
     store.write_json(folder / "study.json", {"study": plan.study, "direction": space.direction, "attributes": said})
     for name, value in said.items():
         if attrs.get(name) != value:

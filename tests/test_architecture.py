@@ -33,6 +33,8 @@ HOMES = {
         "search/lease.py",
         "search/versions.py",
         "search/renewal.py",
+        "search/carried.py",
+        "search/earlier.py",
         "search/warm.py",
         "search/observed.py",
         "search/explained.py",

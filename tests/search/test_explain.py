@@ -14,7 +14,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import TrialState, create_trial
 
-from search import explain, figures
+from search import explain, figures, words
 from search.engines.optuna import REFUSED
 from search.explained import examine
 from search.fanova import Axis, Fanova
@@ -174,7 +174,7 @@ def test_where_many_were_stopped_all_are_compared_after_the_epochs_that_all_reac
 def test_the_words_say_what_mattered_where_the_good_values_lie_and_what_to_type_next():
     found = examine(made(40), "val_accuracy", None)
     assert found.influence.matter[0] == "rate"
-    said = "\n".join(explain.lines(found))
+    said = "\n".join(words.lines(found))
     best = found.good["rate"]
     assert best.low < 3e-3 < best.high and best.high < 0.05
     assert f"the best quarter ({best.best} trials) lies in" in said
@@ -182,11 +182,11 @@ def test_the_words_say_what_mattered_where_the_good_values_lie_and_what_to_type_
     assert "within 2 epochs of 40 trials" in said
     assert "only in some trials (" in said and "momentum" in said
     assert "no more than chance" in said and "dull (" in said
-    words = shlex.split(found.command)
-    assert words[:5] == ["python", "-m", "search", "run", "cnn_digits"]
-    assert words[-2:] == ["--warm-start", found.study]
-    assert "filters=8,16" in words, "what was narrowed stays narrowed"
-    rate = next(word.partition("=")[2] for word in words if word.startswith("rate="))
+    typed = shlex.split(found.command)
+    assert typed[:5] == ["python", "-m", "search", "run", "cnn_digits"]
+    assert typed[-2:] == ["--warm-start", found.study]
+    assert "filters=8,16" in typed, "what was narrowed stays narrowed"
+    rate = next(word.partition("=")[2] for word in typed if word.startswith("rate="))
     low, high = map(float, rate.split(".."))
     assert 1e-4 <= low <= best.low <= best.high <= high <= 1e-1
     assert explain.to_json(found)["hyperparameters"][0]["name"] == "rate"
@@ -224,10 +224,10 @@ def test_too_few_trials_are_said_to_be_too_few():
     for count in (0, 9):
         found = examine(made(count), "val_accuracy", None)
         assert found.influence is None and found.contoured() == []
-        assert "too few to say what mattered; 10 are the least" in explain.lines(found)[-1]
+        assert "too few to say what mattered; 10 are the least" in words.lines(found)[-1]
         assert explain.to_json(found)["hyperparameters"] == []
     few = examine(made(12), "val_accuracy", None)
-    assert "12 trials are few for 5 hyperparameters" in "\n".join(explain.lines(few))
+    assert "12 trials are few for 5 hyperparameters" in "\n".join(words.lines(few))
 
 
 def test_contours_of_the_most_important_are_drawn_and_the_worst_trials_can_be_seen():
