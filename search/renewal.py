@@ -76,7 +76,8 @@ def renew(plan: Plan, space: Space, settings: Settings, say: Say) -> Plan:
 def finish(name: str, settings: Settings, opened: BaseStorage, say: Say) -> int:
     """Finish a new version that was written down and cut off, however far it came; done again it changes nothing.
 
-    Gives the version that was finished, 0 where there was nothing to do. `opened` is the study store. Needs the study's folder to be owned; raises StudyBusy where it runs elsewhere.
+    Gives the version that was finished, 0 where there was nothing to do. `opened` is the study store. Needs the study's
+    folder to be owned; raises StudyBusy where it runs elsewhere.
     """
     folder = settings.study_folder(name)
     sweep(name, opened)
