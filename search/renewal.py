@@ -80,26 +80,31 @@ def finish(name: str, settings: Settings, opened: BaseStorage, say: Say) -> int:
     folder to be owned; raises StudyBusy where it runs elsewhere.
     """
     folder = settings.study_folder(name)
-    sweep(name, opened)
-    new = _newest(folder)
-    if new is None:
-        return 0
-    number, study = new["version"], _open(name, opened)
+    new, study = _newest(folder), _open(name, opened)
+    number = new["version"] if new else 0
     written = store.read_json(folder / "study.json") or {}
-    if study is not None and versions.current(study.user_attrs) < number:
+    if new is not None and study is not None and versions.current(study.user_attrs) < number:
         with lease.leased(study, say):
             versions.check_newest(study, name)
+            sweep(name, opened)
             _replace(study, new)
-        sweep(name, opened)
         study = _open(name, opened)
-    elif versions.current(written.get("attributes") or {}) >= number or not (study or written):
+    if study is not None and _asides(name, opened):
+        with lease.leased(study, say):  # another machine's draft is not ours to remove
+            sweep(name, opened)
+    if new is None:
+        return 0
+    if versions.current(written.get("attributes") or {}) >= number or not (study or written):
         return 0
     for trial, said in new["trials"].items():
         _follow(store.trial_folder(folder, int(trial)), said)
-    attributes = dict(written.get("attributes") or {}) if study is None else versions.recorded(study.user_attrs)
-    attributes |= {VERSIONS: new["versions"], "plan": new["plan"]}
-    direction = written.get("direction") if study is None else study.directions[0].name.lower()
-    store.write_json(folder / "study.json", {"study": name, "direction": direction, "attributes": attributes})
+    if study is None:  # gone from the store; what it was is made again from here
+        attributes = (written.get("attributes") or {}) | {VERSIONS: new["versions"], "plan": new["plan"]}
+        said = {"attributes": attributes}
+    else:
+        direction = study.directions[0].name.lower()
+        said = {"study": name, "direction": direction, "attributes": versions.recorded(study.user_attrs)}
+    store.write_json(folder / "study.json", written | said)
     return int(number)
 
 
@@ -164,9 +169,12 @@ def _words(name: str, space: Space, new: Mapping[str, Any]) -> str:
 
 def sweep(name: str, opened: BaseStorage) -> None:
     """Remove drafts that a kill left, and the study that a newer version has replaced."""
-    for each in opened.get_all_studies():
-        if each.study_name.startswith(f"{name}{engine.ASIDE}"):
-            opened.delete_study(each._study_id)
+    for study_id in _asides(name, opened):
+        opened.delete_study(study_id)
+
+
+def _asides(name: str, opened: BaseStorage) -> list[int]:
+    return [s._study_id for s in opened.get_all_studies() if s.study_name.startswith(f"{name}{engine.ASIDE}")]
 
 
 def _replace(study: optuna.Study, new: Mapping[str, Any]) -> None:
