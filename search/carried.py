@@ -64,7 +64,8 @@ class Change:
         if "config" not in whole.user_attrs:  # the space failed on it, which the edit may have mended; or it is lost
             return {"keeper": True}
         try:
-            return {"fits": self._fit(whole, taken), "counts": engine.REFUSED not in whole.user_attrs}
+            fits, assumed = self._fit(whole, taken)
+            return {"fits": fits, "counts": engine.REFUSED not in whole.user_attrs, ASSUMED: assumed}
         except Misfit as why:
             if engine.REFUSED in whole.user_attrs:
                 return {"keeper": True}
@@ -72,7 +73,8 @@ class Change:
             end = {} if whole.state.is_finished() else {"ended": datetime.now().timestamp()}
             return {"left": {"version": version, "why": str(why)} | end}
 
-    def _fit(self, trial: FrozenTrial, taken: dict[str, int]) -> dict[str, Any]:
+    def _fit(self, trial: FrozenTrial, taken: dict[str, int]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(what a trial is in the new version, what is assumed of it for the first time). Raises Misfit."""
         attributes, space = trial.user_attrs, self.space
         values = {name: value for name, value in trial.params.items() if "#" not in name}
         values |= attributes.get(ASIDE, {}) | attributes["config"]
@@ -90,7 +92,7 @@ class Change:
         assumed = {n: v for n, v in (attributes.get(ASSUMED, {}) | found.assumed).items() if n in found.values}
         record = engine.record(trial.number, proposal.params, proposal.distributions, {})
         began = attributes.get(BEGAN_AS, attributes["config.hash"])
-        return {
+        fits = {
             "params": record["params"],
             "distributions": record["distributions"],
             "attributes": {"config": found.config, "config.hash": named}
@@ -98,6 +100,7 @@ class Change:
             | ({ASIDE: found.aside} if found.aside else {})
             | ({BEGAN_AS: began} if began != named and not trial.state.is_finished() else {}),
         }
+        return fits, found.assumed
 
 
 def _parameters(space: Space, config: dict[str, Any]) -> int:

@@ -154,8 +154,8 @@ def _words(name: str, space: Space, new: Mapping[str, Any]) -> str:
     fits = sum(said.get("counts", False) for said in new["trials"].values())
     behind = Counter(said["left"]["why"] for said in new["trials"].values() if "left" in said)
     stay = f", {sum(behind.values())} stay behind ({reasons(behind)})" if behind else ""
-    told = [said["fits"]["attributes"].get(ASSUMED, {}) for said in new["trials"].values() if said.get("counts")]
-    assumed = Counter(f"{name} taken to be {show(value)}" for each in told for name, value in each.items())
+    told = [said[ASSUMED] for said in new["trials"].values() if said.get("counts")]
+    assumed = Counter(f"{name} is taken to have been {show(value)}" for each in told for name, value in each.items())
     total = fits + sum(behind.values())
     stay += f"; {reasons(assumed)}" if assumed else ""
     return (
