@@ -104,6 +104,7 @@ class Mirror:
         if self.space.path:
             self.tracker.log_file(self.parent, self.space.path, "space" if version == 1 else f"space/version-{version}")
         if version > 1:
+            self.tracker.set_tags(self.parent, {"search.version": version})
             self.tracker.log_text(self.parent, "versions.json", versions.told(self.study.user_attrs))
         if (self.folder / WARM_FILE).is_file():
             self.tracker.log_file(self.parent, self.folder / WARM_FILE)

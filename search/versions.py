@@ -185,7 +185,13 @@ def tagger(study: optuna.Study) -> Callable[[int], dict[str, str]]:
         trial.number: {"search.version": str(version), "search.trial.left": why}
         for trial, version, why in left(study.get_trials(deepcopy=False))
     }
-    return lambda number: behind.get(number, {"search.version": str(now)})
+    returned = {int(n) for each in noted(study.user_attrs)[:-1] for n in each.get("left", {})}
+
+    def tags(number: int) -> dict[str, str]:
+        here = {"search.version": str(now)} | ({"search.trial.left": ""} if number in returned else {})
+        return behind.get(number, here)
+
+    return tags
 
 
 def check_newest(study: optuna.Study, name: str) -> None:

@@ -246,6 +246,7 @@ def test_no_run_is_made_twice_and_each_says_to_which_version_it_belongs(made):
         assert after[number].data.tags["search.version"] == "2"
         assert after[number].data.params["dropout"]
     best = max((n for n in after if n not in LEFT), key=lambda n: after[n].data.metrics["best_val_accuracy"])
+    assert parent.data.tags["search.version"] == "2"
     assert parent.data.tags["search.best.trial"] == str(best)
     assert parent.data.metrics["best_val_accuracy"] == after[best].data.metrics["best_val_accuracy"]
     code, said, _ = command(home, "reconcile", "s")
