@@ -92,7 +92,7 @@ def reasons(counts: Mapping[str, int]) -> str:
     """Reasons, the most frequent first, with how often each where there are several."""
     several = len(counts) > 1
     ordered = sorted(counts.items(), key=lambda pair: -pair[1])
-    return "; ".join(f"{count}: {why}" if several else why for why, count in ordered)
+    return "; ".join(f"{why} ({count})" if several else why for why, count in ordered)
 
 
 def _outside(parameter: Parameter, value: Any) -> str:
