@@ -20,6 +20,10 @@ from tracking import influence_figures
 from tracking.influence_figures import Bar
 
 
+FILE = "explain.md"  # of a study's run
+SHOWN = ("importances", "slices", "contours")  # the pictures in it
+
+
 def explain(name: str, settings: Settings, as_json: bool) -> int:
     """Print what mattered in a study. Raises InputError where there is none of that name."""
     study = report.load(name, settings)
@@ -99,15 +103,13 @@ def drawn(study: optuna.Study, space: Space) -> tuple[dict[str, bytes], list[str
     except Exception as error:  # no picture and no word is worth a study's end
         skipped = [f"no explanation: {type(error).__name__}: {error}".splitlines()[0]]
     pictures, left = figures.pictures(study, space.metric, space.columns, found.contoured() if found else ())
-    if found is None or found.influence is None:
-        contents = {f"figures/{name}": content for name, content in pictures.items()}
-        words = {"explain.md": markdown(found, {}).encode()} if found else {}
-        return contents | words, [*left, *skipped]
-    known = found.influence
-    bars = {n: Bar(s.mean, s.low, s.high, s.chance) for n, s in known.shares.items()}
-    pictures["importances.png"] = influence_figures.importances(bars, found.metric, known.trials)
-    pictures["importances.html"] = influence_figures.interactive_importances(bars, found.metric, known.trials)
-    shown = {title: f"figures/{title}.png" for title in ("importances", "slices", "contours")}
-    text = markdown(found, {t: path for t, path in shown.items() if f"{t}.png" in pictures})
+    shown: dict[str, str] = {}
+    if found and found.influence:
+        known = found.influence
+        bars = {n: Bar(s.mean, s.low, s.high, s.chance) for n, s in known.shares.items()}
+        pictures["importances.png"] = influence_figures.importances(bars, found.metric, known.trials)
+        pictures["importances.html"] = influence_figures.interactive_importances(bars, found.metric, known.trials)
+        shown = {title: f"figures/{title}.png" for title in SHOWN if f"{title}.png" in pictures}
+    text = markdown(found, shown) if found else skipped[0] + "\n"
     contents = {f"figures/{name}": content for name, content in pictures.items()}
-    return contents | {"explain.md": text.encode()}, [*left, *skipped]
+    return contents | {FILE: text.encode()}, [*left, *skipped]

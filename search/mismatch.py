@@ -9,7 +9,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from search import figures, links, store, versions, warm
+from search import explain, figures, links, store, versions, warm
 from search.mirror import STATUS, UNLOGGED, Mirror
 from search.trial.schedule import best_epoch
 from tracking.audit import Found
@@ -45,7 +45,7 @@ def of_study(mirror: Mirror, parent: Found | None, ended: Mapping[str, str]) -> 
     files |= {warm.FILE} if mirror.study.user_attrs.get(warm.WARM) else set()
     gone = sorted(files - parent.artifacts)
     wrong += [f"without {', '.join(gone)}"] if gone else []
-    wrong += pictures if "figures" not in parent.artifacts else []
+    wrong += pictures if not {"figures", explain.FILE} <= parent.artifacts else []
     unseen = store.pictures_of_data(mirror.folder) and "data" not in parent.artifacts
     wrong += ["without pictures of its data"] if unseen else []
     best = figures.ranked(mirror.study)
