@@ -19,7 +19,6 @@ from spaces.errors import SpaceError
 from tracking import influence_figures
 from tracking.influence_figures import Bar
 
-
 FILE = "explain.md"  # of a study's run
 SHOWN = ("importances", "slices", "contours")  # the pictures in it
 
