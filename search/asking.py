@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
 
-from search import repeats, store
-from search.engines import memory
+from search import repeats, simulated, store
+from search.engines import keras_tuner, memory
 from search.engines import optuna as engine
+from search.engines.scheduler import UNTIL, resting
+from search.fitting import over_known
 from search.plan import Plan
+from search.specs import goals_of
 from search.warm import FROM, NOTHING, Warm
 from spaces import Baseline, Space, config_hash
 from spaces._find import line_of
 from spaces.datasets import DataSpec, describe
+from spaces.errors import BuildFailed
 
 MEMORY = "memory"  # of a trial: what it took, or that it was too much
 MAX_REFUSED = 200  # refused proposals in a row after which nothing is left to run
@@ -26,7 +31,8 @@ class Asker:
     """Gives a study its trials one by one, and learns from what they took which ones to refuse.
 
     `say` hears of what is refused; `passed_over` hears of a configuration that the space's own code failed on and
-    says whether to go on. `exhausted` is why nothing is left, where the total was not reached.
+    says whether to go on. `exhausted` is why nothing is left, where the total was not reached; `waits` says that the
+    sampler has nothing now, but will once it has heard of what runs.
     """
 
     def __init__(
@@ -43,10 +49,25 @@ class Asker:
         self.plan, self.space, self.study, self.folder = plan, space, study, folder
         self.say, self.passed_over = say, passed_over
         self.data: DataSpec = describe(space.dataset)
+        self.goals = goals_of(plan, space)
         self.baselines: list[Baseline] = []
         self.lessons, self.first = warm.lessons, list(warm.first)
         self.observed: list[memory.Observation] = []
         self.exhausted = ""
+        self.waits = False
+        self.oracle: keras_tuner.Oracle | None = None
+        if plan.sampler.startswith(keras_tuner.PREFIX):
+            self.oracle = keras_tuner.Oracle(
+                study,
+                plan.sampler,
+                space,
+                found_by=plan.space,
+                dataset=plan.dataset,
+                narrowings=plan.narrowings,
+                metric=goals_of(plan, space).objectives[0].name,
+                epochs=plan.epochs,
+                seed=plan.seed,
+            )
 
     def take_up(self, trials: list[FrozenTrial]) -> None:
         """Where `trials` of an earlier process left it: baselines that were not tried, memory that was seen."""
@@ -61,10 +82,19 @@ class Asker:
         for _ in range(MAX_REFUSED):
             trials = self.study.get_trials(deepcopy=False)
             number = len(trials)
-            if len(engine.counted(trials)) >= self.plan.trials:
+            full, answer = len(engine.counted(trials)) >= self.plan.trials, None
+            if full and (self.oracle is None or not self.oracle.goes_on):
                 return None
             if self.plan.repeats:
-                return self._accept(number, *repeats.draw(self.plan, self.space, number))
+                if number >= self.plan.trials:
+                    return None
+                proposal, said = repeats.draw(self.plan, self.space, number)
+                worse = repeats.surely_worse(self.study, self.plan, said[repeats.REPEAT_TRIAL])
+                frozen = self._accept(number, replace(proposal, refused=worse), said)
+                if worse is None:
+                    return frozen
+                self.say(worse)
+                continue
             if self.baselines:
                 baseline = self.baselines.pop(0)
                 known = engine.replay(self.space, baseline.config, self.plan.narrowings)
@@ -76,16 +106,16 @@ class Asker:
                     return self._accept(number, known, {FROM: where})
                 self.say(f"{where} is not run first: {why}")
                 continue
+            if self.oracle is not None:
+                answer = self.oracle.ask(full=full)
+                self.waits = answer.waits
+                self.exhausted = f"{self.plan.sampler} has nothing more to propose" if answer.stopped else ""
+                if answer.number is not None:
+                    return self._goes_on(answer)
+                if answer.config is None:
+                    return None
             try:
-                proposal = engine.propose(
-                    self.study,
-                    self.space,
-                    self.plan.narrowings,
-                    sampler=self.plan.sampler,
-                    seed=self.plan.seed,
-                    refuse=self._refuse,
-                    lessons=self.lessons,
-                )
+                proposal = self._proposal() if answer is None else self._of_oracle(answer)
             except engine.Exhausted as exhausted:
                 self.exhausted = f"the space is exhausted: {exhausted}"
                 return None
@@ -99,6 +129,46 @@ class Asker:
             self.say(f"refused beforehand: {proposal.refused}")
         self.exhausted = f"the space is exhausted: {MAX_REFUSED} configurations in a row were refused beforehand"
         return None
+
+    def _proposal(self) -> engine.Proposal:
+        """What a sampler of Optuna's proposes."""
+        return engine.propose(
+            self.study,
+            self.space,
+            self.plan.narrowings,
+            sampler=self.plan.sampler,
+            seed=self.plan.seed,
+            refuse=self._refuse,
+            lessons=self.lessons,
+        )
+
+    def _of_oracle(self, answer: keras_tuner.Answer) -> engine.Proposal:
+        """What KerasTuner proposes."""
+        proposal = engine.replay(self.space, answer.config or {}, self.plan.narrowings)
+        until = answer.until if answer.until is not None and answer.until < self.plan.epochs else None
+        said = {keras_tuner.ASKED: dict(answer.entry or {})} | ({} if until is None else {UNTIL: until})
+        try:
+            refused = self._refuse(proposal.config)
+        except Exception as error:  # the space's own code, on this configuration
+            refused = f"the space failed: {type(error).__name__}: {error}".splitlines()[0]
+        return replace(proposal, seed=self.plan.seed, refused=refused, said=said)
+
+    def _goes_on(self, answer: keras_tuner.Answer) -> FrozenTrial:
+        """A trial that rests trains on, until its sampler wants to hear of it again; written down before it is done."""
+        frozen = engine.numbered(self.study, answer.number or 0)
+        until = answer.until if answer.until is not None and answer.until < self.plan.epochs else None
+        event = {"event": "promoted", "epochs": resting(frozen), "until": until, keras_tuner.ASKED: answer.entry}
+        store.append(store.trial_folder(self.folder, frozen.number), event)
+        trial = engine.reopen(self.study, frozen)
+        trial.set_user_attr(keras_tuner.MORE, [*frozen.user_attrs.get(keras_tuner.MORE, []), answer.entry])
+        trial.set_user_attr(UNTIL, until)
+        trial.set_user_attr(engine.RESTS, None)
+        return engine.numbered(self.study, frozen.number)
+
+    def close(self) -> None:
+        """End what helps with asking."""
+        if self.oracle is not None:
+            self.oracle.close()
 
     def observe(self, trial: optuna.Trial, config: dict[str, Any], fitted: bool, peak: float | None) -> None:
         """Keep what a trial took, `peak` in MB, for those to come."""
@@ -115,6 +185,9 @@ class Asker:
         path = self.space.path or Path(self.plan.space)
         error = f"{path}:{line_of(fault.error, path)}: {fault}".splitlines()[0]
         engine.pass_over(self.study, fault, error)
+        if isinstance(fault.error, BuildFailed) and fault.error.fatal:
+            self.exhausted = f"the model's {fault.error.function}() ended the search: {fault.error}"
+            return False
         return self.passed_over(error)
 
     def _refuse(self, config: dict[str, Any]) -> str | None:
@@ -122,7 +195,10 @@ class Asker:
         limit, count = self.plan.max_params, self.space.params(config, self.data)
         if limit and count > limit:
             return f"{count:,} parameters, more than --max-params {limit:,}"
-        return memory.judge(self.observed, self._demand(config)).refused
+        if self.plan.table is not None:
+            return simulated.missing(self.plan, config)
+        over = over_known(self.space, config, self.data, self.goals.limits)
+        return over or memory.judge(self.observed, self._demand(config)).refused
 
     def _demand(self, config: dict[str, Any]) -> memory.Demand:
         device = "cpu" if self.plan.slots[0].gpu is None else "gpu"
@@ -134,16 +210,23 @@ class Asker:
             "seed": engine.derive(self.plan.seed, "trial", number),
             "asked.seed": proposal.seed,
             "asks": proposal.asks,
-            "epochs": self.plan.epochs,
+            "epochs": self._epochs(proposal.config),
             "parameters": self.space.params(proposal.config, self.data),
             "attempts": 0,
         } | dict(said)
         if proposal.refused is not None:
-            return engine.accept(self.study, proposal, attributes, violation=self.violation(proposal.config))
+            excess = self.goals.excess(self.goals.known(self.space, proposal.config, self.data))
+            violation = excess or self.violation(proposal.config)
+            return engine.accept(self.study, proposal, attributes, violation=violation)
         attributes = engine.complete(proposal, attributes)
         record = engine.record(number, proposal.params, proposal.distributions, attributes)
         store.write_json(store.trial_folder(self.folder, number) / "trial.json", record)
         return engine.accept(self.study, proposal, attributes)
+
+    def _epochs(self, config: dict[str, Any]) -> int:
+        """The study's, or fewer where the configuration itself says how many."""
+        own = self.space.own_epochs(config) if self.space.own_epochs else None
+        return min(own or self.plan.epochs, self.plan.epochs)
 
     def _of_baseline(self, baseline: Baseline) -> dict[str, Any]:
         epochs = min(baseline.epochs, self.plan.epochs) if baseline.always else baseline.epochs

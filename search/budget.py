@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search import store
+from search import clock, store
 from search.executors.devices import Slot
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}
@@ -39,6 +38,13 @@ def read_size(text: str) -> float | None:
     """MB of 6000, 6000mb or 6gb; None where it is none of these or not above zero."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(mb|gb|m|g|)", text.lower())
     return (float(match[1]) * SIZES[match[2]] or None) if match else None
+
+
+def read_share(text: str) -> float | None:
+    """The share of 0.1 or 10%; None where it is not one from 0 to 1."""
+    match = re.fullmatch(r"(\d*\.?\d+)\s*(%|)", text)
+    share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    return share if 0.0 <= share <= 1.0 else None
 
 
 def read_budget(text: str) -> Budget | None:
@@ -82,7 +88,7 @@ class Clock:
     """Counts what the study of this process has used, and says which limit is reached."""
 
     def __init__(self, timeout: float | None, budget: Budget | None, study_folder: Path) -> None:
-        self.deadline = None if timeout is None else time.monotonic() + timeout
+        self.deadline = None if timeout is None else clock.monotonic() + timeout
         self.budget = budget
         self.before = 0.0 if budget is None else spent(study_folder, budget.device)
         self._ended = 0.0
@@ -94,7 +100,7 @@ class Clock:
 
     def reached(self, running: Sequence[tuple[float, dict[str, float]]]) -> str:
         """Why the study must stop; empty where it need not. `running` are (seconds, devices) of running attempts."""
-        if self.deadline is not None and time.monotonic() > self.deadline:
+        if self.deadline is not None and clock.monotonic() > self.deadline:
             return TIME_LIMIT
         if self.budget is None:
             return ""

@@ -10,7 +10,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import figures, links, versions, weights
+from search import links, ranking, shown, versions, weights
 from search.errors import InputError
 from search.repeats import REPEAT_OF, REPEAT_TRIAL
 
@@ -32,39 +32,48 @@ class Candidate:
 
     @property
     def value(self) -> float:
-        """Its objective on validation data."""
-        return float(self.trial.value or 0.0)
+        """Its metric on validation data, at its best epoch."""
+        metric = shown.goals_of(self.study).metric
+        return float(ranking.figures_of(self.trial).get(metric, self.trial.values[0]))
 
     def __str__(self) -> str:
         return f"trial {self.trial.number} of {self.study.study_name}"
 
 
-def choose(study: optuna.Study, number: int | None, metric: str) -> Candidate:
+def choose(study: optuna.Study, number: int | None) -> Candidate:
     """The best trial, or trial `number`; of repeats the best kept one of the configuration with the best mean.
 
-    Raises InputError where there is no complete trial or its weights were not kept.
+    Of several objectives the best is the trial on the front that is best in the first one. One that is over a limit is
+    chosen by its number alone. Raises InputError where there is no complete trial or its weights were not kept.
     """
-    leading = figures.ranked(study)
-    name = study.study_name
+    leading, complete = ranking.ranked(study), ranking.complete(study)
+    name, goals = study.study_name, shown.goals_of(study)
     if number is not None:
-        found = [t for t in leading if t.number == number]
+        found = [t for t in complete if t.number == number]
         if not found:
-            complete = ", ".join(str(t.number) for t in sorted(leading, key=lambda t: t.number)) or "none"
+            numbers = ", ".join(str(t.number) for t in complete) or "none"
             behind = {t.number: of for t, of, _ in versions.left(study.get_trials(deepcopy=False))}
             if number in behind:
                 raise InputError(
                     f"--trial {number}: it belongs to version {behind[number]} of the space of {name!r}; put the space "
-                    f"back as it was and resume the study to have it again; complete: {complete}"
+                    f"back as it was and resume the study to have it again; complete: {numbers}"
                 )
-            raise InputError(f"--trial {number}: not a complete trial of {name!r}; complete: {complete}")
-        return _candidate(study, found[0], "named by --trial")
+            raise InputError(f"--trial {number}: not a complete trial of {name!r}; complete: {numbers}")
+        over = goals.over(ranking.figures_of(found[0]))
+        return _candidate(study, found[0], f"named by --trial; {over}" if over else "named by --trial")
     if not leading:
-        raise InputError(f"study {name!r} has no complete trial; go on: python -m search resume {name}")
+        numbers = ", ".join(str(t.number) for t in complete)
+        promote = f"; or promote one all the same: promote {name} --trial N, of {numbers}" if complete else ""
+        raise InputError(shown.none_within(name, complete, goals) + promote)
     if study.user_attrs["plan"].get("merged"):
         return _of_all_data(study, leading)
     if REPEAT_OF not in leading[0].user_attrs:
-        return _candidate(study, leading[0], f"the best of {len(leading)} complete trials by {metric}")
-    return _repeated(study, leading, metric)
+        first, front = goals.objectives[0].name, len(ranking.front(study))
+        what = f"the best by {first} of the {front} on the front of {len(leading)} complete trials (--trial N: another)"
+        return _candidate(
+            study, leading[0], what if goals.several else f"the best of {len(leading)} complete trials by {first}"
+        )
+    return _repeated(study, leading, goals.objectives[0].name)
 
 
 def baseline(study: optuna.Study, name: str) -> FrozenTrial | None:
@@ -77,9 +86,9 @@ def _repeated(study: optuna.Study, leading: list[FrozenTrial], metric: str) -> C
     groups: dict[str, list[FrozenTrial]] = {}
     for trial in leading:  # best first
         groups.setdefault(trial.user_attrs["config.hash"], []).append(trial)
-    sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
-    best = max(groups.values(), key=lambda group: sign * float(np.mean([t.value or 0.0 for t in group])))
-    mean = float(np.mean([t.value or 0.0 for t in best]))
+    sign = ranking.signs(study)[0]
+    best = max(groups.values(), key=lambda group: sign * float(np.mean([t.values[0] for t in group])))
+    mean = float(np.mean([t.values[0] for t in best]))
     kept = [t for t in best if weights.model_id(study, t.number)] or best
     why = (
         f"of the configuration with the best mean {metric} ({mean:.4f} over {len(best)} repeats) the repeat with the "
@@ -100,6 +109,10 @@ def _of_all_data(study: optuna.Study, leading: list[FrozenTrial]) -> Candidate:
 
 def _candidate(study: optuna.Study, trial: FrozenTrial, why: str) -> Candidate:
     model_id = weights.model_id(study, trial.number)
+    if not model_id and trial.user_attrs.get(weights.UNKEPT):
+        raise InputError(
+            f"trial {trial.number} of {study.study_name!r}: its model was not kept: {trial.user_attrs[weights.UNKEPT]}"
+        )
     if not model_id:
         keep = study.user_attrs["plan"]["keep"]
         raise InputError(

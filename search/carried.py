@@ -131,7 +131,7 @@ def row(trial: FrozenTrial, said: Mapping[str, Any], shelved: Any) -> FrozenTria
 
 
 def _copied(trial: FrozenTrial, fits: Mapping[str, Any]) -> FrozenTrial:
-    own = {k: v for k, v in trial.user_attrs.items() if k not in (ASSUMED, ASIDE, BEGAN_AS)}
+    own = {k: v for k, v in trial.user_attrs.items() if k not in (ASSUMED, ASIDE, BEGAN_AS, *versions.OWN)}
     made = engine.restored(
         {"params": fits["params"], "distributions": fits["distributions"], "attributes": own | fits["attributes"]},
         state=trial.state,

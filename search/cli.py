@@ -37,25 +37,35 @@ SLOTS = (
 OFFLINE = click.option(
     "--offline", is_flag=True, help="Start without MLflow; it is brought up to date when it is there."
 )
+UNTRACKED = click.option("--untracked", is_flag=True, help="Log nothing to MLflow; only with --executor simulate.")
+OBJECTIVE = "What to be after instead of the space's own: val_accuracy, params, latency_ms, ... Repeatable: a front."
+LIMIT = "What no trial may be beyond, like 'params<=1e6' or 'latency_ms<=5'. Known ones are refused before training."
 SEARCH = (
     click.argument("space"),
     click.argument("narrow", nargs=-1, metavar="[KEY=VALUE | KEY=LOW..HIGH | KEY=A,B]..."),
     click.option("--trials", help="Trials in all, those already in the study included."),
     click.option("--epochs", help="Most epochs a trial; a known setting keeps its own where they are fewer."),
     *SLOTS,
-    click.option("--sampler", help="Who proposes: tpe (default), random, or qmc (evenly spread)."),
-    click.option("--pruner", help="Who stops early: asha (default), median or none."),
+    click.option(
+        "--sampler", help="Who proposes: auto (default), or one that `samplers` lists, as NAME:OPTION=VALUE,..."
+    ),
+    click.option("--pruner", help="Who stops early: auto (default), or one that `samplers` lists, in the same way."),
+    click.option("--audit", help="Run this share of the stopped trials to their end, to see how often that was wrong."),
     click.option("--seed", help="Fixes every random choice (default 0)."),
     click.option("--study", help="Name of the study; an existing one goes on."),
     click.option("--warm-start", multiple=True, metavar="STUDY", help="Learn from this earlier study (repeatable)."),
     click.option("--backend", help="tensorflow (default, or KERAS_BACKEND) or jax."),
     click.option("--precision", help="auto (default: half on a GPU), float32, mixed_bfloat16, mixed_float16."),
     click.option("--max-params", help="Refuse configurations with more parameters, before training."),
+    click.option("--objective", "objectives", multiple=True, metavar="NAME[:max|min]", help=OBJECTIVE),
+    click.option("--limit", "limits", multiple=True, metavar="NAME<=NUMBER", help=LIMIT),
     click.option("--dataset", help="Another dataset: its name, path:DIR, path:DIR@SIZE or path:FILE.npz."),
     click.option("--train-images", help="Train on a stratified subset of this many images, or all."),
     click.option("--validation-images", help="Validate on a stratified subset of this many images, or all."),
     click.option("--worker-trials", help="Replace a worker after this many trials (default 25)."),
     click.option("--worker-memory", help="Replace a worker above this many MB (default 4000)."),
+    click.option("--executor", help="Who trains: local (default), or simulate, which replays a --table."),
+    click.option("--table", help="Recorded trainings, by python -m bench.record, for --executor simulate."),
     click.option("--full", is_flag=True, help="The whole task, also without a GPU."),
     click.option("--baselines-only", is_flag=True, help="The space's known settings, each to its end, and no search."),
 )
@@ -179,6 +189,15 @@ def spaces(as_json: bool) -> None:
 
 
 @cli.command()
+@JSON
+def samplers(as_json: bool) -> None:
+    """List the samplers and pruners with their options."""
+    from search import report
+
+    report.members(as_json)
+
+
+@cli.command()
 @_with(*SEARCH, *PLACES, JSON)
 def plan(home: str, storage: str, tracking_uri: str, as_json: bool, **asked: Any) -> None:
     """Show what a run would do: the space's size, its corners, the time. Writes nothing."""
@@ -191,25 +210,35 @@ def plan(home: str, storage: str, tracking_uri: str, as_json: bool, **asked: Any
 
 
 @cli.command()
-@_with(*SEARCH, OFFLINE, *PLACES, JSON)
-def run(home: str, storage: str, tracking_uri: str, as_json: bool, offline: bool, **asked: Any) -> int:
-    """Run a new study over SPACE, or go on with the one --study names."""
+@_with(*SEARCH, OFFLINE, UNTRACKED, *PLACES, JSON)
+def run(home: str, storage: str, tracking_uri: str, as_json: bool, offline: bool, untracked: bool, **asked: Any) -> int:
+    """Run a new study over SPACE (a name, a file, or a KerasTuner model), or go on with the one --study names."""
     from search import report
     from search.plan import Request, make
     from search.settings import resolve
 
     settings = resolve(home=home, storage=storage, tracking_uri=tracking_uri)
-    made = make(Request(**asked), settings, offline=offline)
+    made = make(Request(**asked, untracked=untracked), settings, offline=offline or untracked)
 
     from search.study import run as run_study
 
-    return report.outcome(run_study(made, settings, quiet=as_json, offline=offline), settings, as_json)
+    ended = run_study(made, settings, quiet=as_json, offline=offline, untracked=untracked)
+    return report.outcome(ended, settings, as_json)
 
 
 @cli.command()
 @click.argument("study")
-@_with(click.option("--trials", help="A new total."), *SLOTS, OFFLINE, *PLACES, JSON)
-def resume(study: str, home: str, storage: str, tracking_uri: str, as_json: bool, offline: bool, **asked: Any) -> int:
+@_with(click.option("--trials", help="A new total."), *SLOTS, OFFLINE, UNTRACKED, *PLACES, JSON)
+def resume(
+    study: str,
+    home: str,
+    storage: str,
+    tracking_uri: str,
+    as_json: bool,
+    offline: bool,
+    untracked: bool,
+    **asked: Any,
+) -> int:
     """Go on with STUDY where it stopped."""
     from search import report
     from search.plan import Request
@@ -217,13 +246,14 @@ def resume(study: str, home: str, storage: str, tracking_uri: str, as_json: bool
     from search.settings import resolve
 
     settings = resolve(home=home, storage=storage, tracking_uri=tracking_uri)
-    _usable(settings, offline)
+    _usable(settings, offline or untracked)
     stored = report.stored_plan(study, settings)
-    made = resumed_plan(stored, Request(space=stored["space"], study=study, **asked))
+    made = resumed_plan(stored, Request(space=stored["space"], study=study, untracked=untracked, **asked))
 
     from search.study import run as run_study
 
-    return report.outcome(run_study(made, settings, quiet=as_json, offline=offline), settings, as_json)
+    ended = run_study(made, settings, quiet=as_json, offline=offline, untracked=untracked)
+    return report.outcome(ended, settings, as_json)
 
 
 @cli.command()
@@ -260,9 +290,9 @@ def show(study: str, trial: int | None, home: str, storage: str, tracking_uri: s
 
 @cli.command()
 @click.argument("study")
-@_with(click.option("--top", type=click.IntRange(min=1), default=1, help="How many."), *PLACES, JSON)
-def best(study: str, top: int, home: str, storage: str, tracking_uri: str, as_json: bool) -> None:
-    """Show the best trials of STUDY."""
+@_with(click.option("--top", type=click.IntRange(min=1), help="How many (default: one, or a front)."), *PLACES, JSON)
+def best(study: str, top: int | None, home: str, storage: str, tracking_uri: str, as_json: bool) -> None:
+    """Show the best trials of STUDY; of several objectives, the Pareto front."""
     from search import report
     from search.settings import resolve
 
@@ -334,6 +364,7 @@ def promote(home: str, storage: str, tracking_uri: str, as_json: bool, **asked: 
     click.option("--full", is_flag=True, help="All the space's images and epochs."),
     click.option("--all-data", is_flag=True, help="On training and validation data, for as long as the best took."),
     click.option("--name", help="Of the study of repeats (default: STUDY-repeat)."),
+    click.option("--pruner", help="wilcoxon: no more seeds of what is surely worse than the best; none (default)."),
     *SLOTS,
     OFFLINE,
     *PLACES,
@@ -347,6 +378,7 @@ def repeat(
     full: bool,
     all_data: bool,
     name: str | None,
+    pruner: str | None,
     home: str,
     storage: str,
     tracking_uri: str,
@@ -363,7 +395,7 @@ def repeat(
     from search.repeat import Wanted
     from search.repeat import repeat as repeat_study
 
-    wanted = Wanted(study, top, seeds, epochs, full, all_data, name)
+    wanted = Wanted(study, top, seeds, epochs, full, all_data, name, pruner)
     return repeat_study(wanted, Request(space="", **asked), settings, offline=offline, as_json=as_json)
 
 

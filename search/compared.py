@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from search import figures, links, report, store, versions
+from search import links, ranking, report, shown, store, versions
 from search.errors import InputError
+from search.goals import final
 from search.plan import noted_data
 from search.settings import Settings
 from search.trained import epochs
@@ -39,8 +40,8 @@ class Compared:
 
     `reference` names it again; `name` is its study or model, `part` which of these, `known` its baseline or aliases.
     `setup` is how it was trained apart from its configuration, None where unknown. `digest` is that of the whole data,
-    `split` that of the images it was trained and validated on. `value` is its best objective. Only a version has
-    figures on the test split.
+    `split` that of the images it was trained and validated on. `value` is its best of `metric`, `figures` what
+    it is judged by where that is more. Only a version has figures on the test split.
     """
 
     reference: str
@@ -61,6 +62,7 @@ class Compared:
     value: float | None
     parameters: int | None
     history: History
+    figures: Mapping[str, float] = field(default_factory=dict)
     test_accuracy: float | None = None
     test_interval: tuple[float, float] | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -143,7 +145,8 @@ class _Reader:
         return self._studies[name]
 
     def _trials(self, study: Any, which: str | None) -> list[Compared]:
-        name, leading = study.study_name, figures.ranked(study)
+        name, leading, complete = study.study_name, ranking.ranked(study), ranking.complete(study)
+        goals = shown.goals_of(study)
         if which not in (None, "*"):
             trials = study.get_trials(deepcopy=False)
             if int(which) >= len(trials):
@@ -151,13 +154,20 @@ class _Reader:
                 self.problems.append(f"{name}:{which}: study {name!r} has {there}")
                 return []
             return [self._trial(study, versions.thawed(trials[int(which)]))]
-        if not leading:
-            self.problems.append(f"study {name!r} has no complete trial yet; go on: python -m search resume {name}")
-        chosen = leading[:1] if which is None else sorted(leading, key=lambda t: t.number)
+        chosen = leading[:1] if which is None else complete
+        if not chosen:
+            self.problems.append(shown.none_within(name, complete, goals))
+        elif which is None and goals.several:
+            front, first = len(ranking.front(study)), goals.objectives[0].name
+            self.notes.append(f"{name}: of {front} trials on its front the best {first}, trial {chosen[0].number}")
         return [self._trial(study, trial) for trial in chosen]
 
     def _trial(self, study: Any, trial: Any) -> Compared:
         name, plan, attrs = study.study_name, study.user_attrs["plan"], trial.user_attrs
+        goals = shown.goals_of(study)
+        judged = {} if goals.plain else shown.figures(trial, goals)
+        if over := goals.over(ranking.figures_of(trial)):
+            self.notes.append(f"{name}:{trial.number} is {over}")
         folder = store.trial_folder(self.settings.study_folder(name), trial.number)
         reference, run_id, space = (
             f"{name}:{trial.number}",
@@ -169,7 +179,7 @@ class _Reader:
         if noted is not None and data is not None and data.digest != noted:
             data = None  # the images have changed since
         history: History = [event["metrics"] for event in store.epochs(folder)]
-        if not history and trial.intermediate_values:
+        if not history and ranking.epochs(trial):
             history = self._history_of_run(reference, run_id)
         splits = [event["split"] for event in store.events(folder) if event["event"] == "started"]
         spec = store.read_json(folder / "attempt-1.json") or {}
@@ -198,9 +208,10 @@ class _Reader:
             setup=setup,
             digest=noted or (data.digest if data else None),
             split=splits[-1] if splits else None,
-            metric=spec.get("metric") or (space.metric if space else "objective"),
-            direction=study.direction.name.lower(),
-            value=figures.value_of(trial, study),
+            metric=spec.get("metric") or (goals.metric if space else "objective"),
+            direction=goals.direction,
+            value=ranking.value_of(trial, study) if goals.by_epoch else ranking.figures_of(trial).get(goals.metric),
+            figures=judged,
             parameters=attrs.get("parameters"),
             history=history,
         )
@@ -264,10 +275,11 @@ class _Reader:
             digest=tags.get("search.data.digest"),
             split=tags.get("search.data.split"),
             metric=metric,
-            direction=space.direction if space else fallback,
+            direction=tags.get("search.direction") or (space.direction if space else fallback),
             value=_number(value),
             parameters=_whole(params.get("parameters") or tags.get("search.parameters")),
             history=epochs(found) if found else [],
+            figures=_judged(found),
             test_accuracy=_number(tags.get("search.test.accuracy")),
             test_interval=_interval(tags.get("search.test.accuracy.interval", "")),
             tags=version.tags,
@@ -318,8 +330,20 @@ def _described(space: Space | None) -> Any:
 
 
 def _metric(found: Found | None) -> str | None:
-    """The objective of a run, which logged its best value."""
-    return next((key[len("best_") :] for key in (found.metrics if found else {}) if key.startswith("best_")), None)
+    """The metric that chose a run's best epoch: as a tag says, else the one whose best value was logged."""
+    if found is None:
+        return None
+    best = next((key[len("best_") :] for key in found.metrics if key.startswith("best_")), None)
+    return found.tags.get("search.metric") or best
+
+
+def _judged(found: Found | None) -> dict[str, float]:
+    """What a trial was judged by, where that is more than the best of its epochs; as its run says."""
+    tags = found.tags if found else {}
+    said = ", ".join(filter(None, (tags.get("search.objectives"), tags.get("search.limits"))))
+    names = [match[0] for text in said.split(", ") if (match := re.match(r"\w+", text))]
+    values = {name: _last(found, final(name)) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _last(found: Found | None, key: str) -> float | None:

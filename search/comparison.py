@@ -10,6 +10,8 @@ from typing import Any
 from search.comparable import split_by, thousands
 from search.compared import Compared, is_number
 from search.differing import differing, words
+from search.objectives import natural, written
+from search.trial.spec import BESIDE
 
 SETUP = {
     "space": "space",
@@ -21,6 +23,12 @@ SETUP = {
     "backend": "backend",
     "precision": "precision",
     "seed": "seed",
+}
+SHOWN = ("params", "val_accuracy", "val_loss", "accuracy", "loss", "train_seconds")  # figures that have a row anyway
+TITLES = {
+    "latency_ms": "latency (ms an image)",
+    "model_mb": "size of the weights (MB)",
+    "multiply_adds": "multiply-adds",
 }
 ALWAYS_DIFFERENT = ("seed",)  # told by --all alone
 
@@ -77,6 +85,7 @@ def figures_of(thing: Compared) -> dict[str, Any]:
         "test_interval": thing.test_interval,
         "seconds": _over(sum, history, "seconds"),
         "images_per_second": _over(statistics.median, history, "images_per_second"),
+        **{name: value for name, value in thing.figures.items() if name not in SHOWN},
     }
 
 
@@ -112,7 +121,15 @@ def _figures(things: Sequence[Compared]) -> list[Figure]:
         Figure("test_interval", "its 95 % interval", lambda ends: f"{ends[0]:.4f} to {ends[1]:.4f}"),
         Figure("seconds", "seconds, all epochs", "{:,.1f}".format, min),
         Figure("images_per_second", "images/s in training", "{:,.0f}".format, max),
+        *(_judged(name) for name in dict.fromkeys(n for t in things for n in t.figures) if name not in (*SHOWN, kept)),
     ]
+
+
+def _judged(name: str) -> Figure:
+    """The row of a figure that a study was after or limited."""
+    better = max if natural(name) == "maximize" else min
+    on = "" if name in BESIDE else ("validation" if name.startswith("val_") else "training")
+    return Figure(name, TITLES.get(name, name), lambda value: written(name, value), better, on)
 
 
 def _share(value: float) -> str:

@@ -45,20 +45,31 @@ class Progress:
     better: Any = max
     rows: dict[int, Row] = field(default_factory=dict)
     finished: int = 0
-    best: tuple[int, float] | None = None
+    bests: dict[int, float] = field(default_factory=dict)  # of the trials within the limits, as far as is known
+    several: bool = False  # objectives
+    leading: frozenset[int] = frozenset()  # of several objectives, the trials on the front
     epochs_done: int = 0
     epoch_seconds: float = 0.0
     epochs_a_trial: float = 0.0
     slots: int = 1
+    resting: set[int] = field(default_factory=set)  # trials that rest until it shows whether they may go on
     stopping: str = ""
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """The trial with the best value of the metric, the earlier of equals."""
+        if not self.bests:
+            return None
+        best = self.better(self.bests.values())
+        return min(n for n, value in self.bests.items() if value == best), best
 
     def time_left(self) -> float | None:
         """Seconds left, from the epochs that finished trials took and the seconds an epoch took; None while unknown."""
         if not self.epochs_done:
             return None
         active = [r for r in self.rows.values() if r.state in ("starting", "training")]
-        trials = max(0, self.total - self.finished - len(active))
+        trials = max(0, self.total - self.finished - len(active) - len(self.resting))
         running = sum(max(0, r.epochs - r.epoch) for r in active)
         epochs = running + trials * (self.epochs_a_trial or max((r.epochs for r in active), default=1))
         return epochs * self.epoch_seconds / self.epochs_done / self.slots
@@ -113,6 +124,7 @@ class Screen:
     def started(self, row: Row) -> None:
         """A trial took a slot."""
         self.progress.rows[row.number] = row
+        self.progress.resting.discard(row.number)
         keys = " ".join(f"{c}={show(row.config[c])}" for c in self.progress.columns if c in row.config)
         self.step(f"trial {row.number} starts: {keys}{' (' + row.note + ')' if row.note else ''}")
 
@@ -123,7 +135,7 @@ class Screen:
         value = metrics[progress.metric]
         if value == value:
             row.value = value if row.value is None else progress.better(row.value, value)
-            self._best(number, row.value)
+            progress.bests[number] = row.value
         progress.epochs_done += 1
         progress.epoch_seconds += metrics["seconds"]
         self.step(
@@ -131,16 +143,20 @@ class Screen:
             f"{metrics['seconds']:.1f} s, {metrics['images_per_second']:.0f} images/s"
         )
 
-    def _best(self, number: int, value: float) -> None:
-        best = self.progress.best
-        if best is None or (value != best[1] and self.progress.better(value, best[1]) == value):
-            self.progress.best = (number, value)
+    def judged(self, number: int, within: bool, leading: frozenset[int]) -> None:
+        """A trial that has ended is within the limits or not; who is on the front now."""
+        if not within:
+            self.progress.bests.pop(number, None)
+        self.progress.leading = leading
 
     def ended(self, number: int, state: str, note: str = "") -> None:
         """A trial ended in `state`."""
-        progress, row = self.progress, self.progress.rows[number]
+        progress, row = self.progress, self.progress.rows.setdefault(number, Row(number, {}, 1))
         row.state, row.note = state, note
-        if state != "paused":
+        if state == "resting":
+            progress.resting.add(number)
+        elif state != "paused":
+            progress.resting.discard(number)
             progress.finished += 1
             epochs = [r.epoch for r in progress.rows.values() if r.state in ("complete", "pruned")]
             progress.epochs_a_trial = sum(epochs) / len(epochs) if epochs else 0.0
@@ -149,19 +165,23 @@ class Screen:
         left = clock(progress.time_left())
         self.step(
             f"trial {number} {state}{value}{' (' + note + ')' if note else ''}; {progress.finished} of "
-            f"{progress.total} done, about {left} left"
+            f"{progress.total} done{self._resting()}, about {left} left"
         )
+
+    def _resting(self) -> str:
+        return f", {len(self.progress.resting)} resting" if self.progress.resting else ""
 
     def _render(self) -> Group:
         progress = self.progress
         table = Table(box=None, pad_edge=False, header_style="bold")
+        best_of = progress.best
         columns = progress.columns if self.console.width >= WIDE else ()
         for heading in ("trial", *columns, "epoch", "", progress.metric, "s/epoch", "state"):
             table.add_column(heading, no_wrap=True)
         active = [n for n, r in list(progress.rows.items()) if r.state in ("starting", "training")]
         for number in [*(n for n in list(self._recent) if n not in active), *active]:
             row = progress.rows[number]
-            best = progress.best is not None and progress.best[0] == number
+            best = number in progress.leading if progress.several else best_of is not None and best_of[0] == number
             table.add_row(
                 str(number),
                 *(show(row.config[c]) if c in row.config else "-" for c in columns),
@@ -172,9 +192,14 @@ class Screen:
                 f"{row.state} {row.note}".strip(),
                 style="green" if best else ("dim" if row.state not in ("starting", "training") else ""),
             )
-        best_text = f"best {progress.best[1]:.4f} (trial {progress.best[0]})" if progress.best else "no result yet"
+        best_text = "no result yet"
+        if best_of is not None:
+            what = f"best {progress.metric}" if progress.several else "best"
+            best_text = f"{what} {best_of[1]:.4f} (trial {best_of[0]})"
+        if progress.several:
+            best_text += f", front of {len(progress.leading)}"
         head = (
-            f"{progress.study}: {progress.finished}/{progress.total} trials, {best_text}, "
+            f"{progress.study}: {progress.finished}/{progress.total} trials{self._resting()}, {best_text}, "
             f"{clock(time.monotonic() - progress.started)} gone, about {clock(progress.time_left())} left"
         )
         return Group(Text(head, style="bold"), table, Text(progress.stopping, style="yellow"))

@@ -14,9 +14,9 @@ LONG = 3  # characters of a label, above which labels stand aslant
 RGB = re.compile(r"rgb\((\d+), ?(\d+), ?(\d+)\)")
 
 
-def interactive(name: str, figure: Any) -> Any:
-    """A figure of plotly."""
-    if name == "parallel_coordinates":
+def interactive(function: str, figure: Any) -> Any:
+    """The figure of plotly that a function of Optuna's gave."""
+    if function == "plot_parallel_coordinate":
         for trace in figure.data:
             line = trace.line
             if line is not None and isinstance(line.color, str):
@@ -24,26 +24,26 @@ def interactive(name: str, figure: Any) -> Any:
             marker = trace.marker
             if marker is not None and marker.colorscale:
                 marker.colorscale = [(at, _darker(colour)) for at, colour in marker.colorscale]
-    if name in ("slices", "contours"):
+    if function in ("plot_slice", "plot_contour"):
         figure.update_xaxes(tickangle=-40, selector=lambda axis: axis.type == "category")
     return figure
 
 
-def still(name: str, axes: Any) -> Any:
+def still(function: str, axes: Any) -> Any:
     """What a function of Optuna's for matplotlib gave: axes, or an array of them."""
     from matplotlib.colors import ListedColormap
 
     each = axes.ravel() if hasattr(axes, "ravel") else [axes]
-    if name == "parallel_coordinates":
+    if function == "plot_parallel_coordinate":
         for lines in each[0].collections:
             reverse = lines.cmap.name.endswith("_r")
             lines.set_cmap(ListedColormap(lines.cmap(np.linspace(0, 1 - PALE) if reverse else np.linspace(PALE, 1))))
-    if name in ("slices", "contours"):
+    if function in ("plot_slice", "plot_contour"):
         for one in each:
             labels = [label.get_text() for label in one.get_xticklabels()]
             if any(len(text) > LONG and not _is_number(text) for text in labels):
                 one.tick_params(axis="x", labelrotation=40)
-    if name == "contours":
+    if function == "plot_contour":
         each[0].figure.set_size_inches(*CROSSED)
     return axes
 

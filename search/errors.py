@@ -3,6 +3,7 @@
     SearchError                 1   something failed
     ├── InputError              2   what was asked for cannot be done; lists every problem
     ├── StoreError              1   the study store cannot be used
+    ├── EngineError             1   KerasTuner's oracle failed
     ├── ExecutorError           1   no worker can be started
     ├── JobError                1   a model cannot be loaded or measured
     └── StudyBusy               1   another process, here or elsewhere, owns the study
@@ -35,6 +36,10 @@ class InputError(SearchError):
 
 class StoreError(SearchError):
     """Raised when the study store cannot be opened or read."""
+
+
+class EngineError(SearchError):
+    """Raised when what proposes configurations fails."""
 
 
 class ExecutorError(SearchError):

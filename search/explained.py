@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import optuna
 
+from search.goals import Goals
 from search.good import LEAST, Good, good, narrowed
 from search.influence import SKILLED, Influence, Share, influence
 from search.observed import Dimension, Observation, Observed, observe
@@ -87,11 +88,11 @@ class Explained:
         return [self.observed.dimensions[name].parameter for name in (*leading, *rest)]
 
 
-def examine(study: optuna.Study, metric: str, space: Space | None, *, seed: int = 0) -> Explained:
-    """Explain a study's first objective; `space` says under which conditions a hyperparameter is active."""
+def examine(study: optuna.Study, goals: Goals, space: Space | None, objective: int = 0, *, seed: int = 0) -> Explained:
+    """Explain one of a study's objectives; `space` says under which conditions a hyperparameter is active."""
     name, stored = study.study_name, study.user_attrs["plan"]
-    direction = study.directions[0].name.lower()
-    observed = observe(study.get_trials(deepcopy=False), direction)
+    metric = goals.objectives[objective].name
+    observed = observe(study.get_trials(deepcopy=False), goals.objectives[objective].direction, objective)
     trials = observed.trials
     varied = [d for d in observed.dimensions.values() if len(observed.having(d.name)) == len(trials)]
     too_few = _too_few(observed, varied)
@@ -229,6 +230,10 @@ def _command(stored: Mapping[str, Any], study: str, narrow: Mapping[str, str]) -
     for flag, name in (("--train-images", "train_limit"), ("--validation-images", "validation_limit")):
         words += [flag, str(stored[name])] if stored.get(name) else []
     words += ["--max-params", str(stored["max_params"])] if stored.get("max_params") else []
+    for flag, name in (("--objective", "objectives"), ("--limit", "limits")):
+        words += [word for text in stored.get(name, ()) for word in (flag, str(text))]
+    if stored.get("table"):
+        words += ["--executor", "simulate", "--table", str(stored["table"])]
     words += ["--dataset", str(stored["dataset"])] if stored.get("dataset") else []
     words += ["--full"] if stored.get("full") else []
     return shlex.join([*words, "--warm-start", study])

@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import dressing, links, versions
+from search import auditing, dressing, links, pareto, versions
 from search.engines import optuna as engine
+from search.goals import Goals
+from search.objectives import written
 from search.plan import Plan
+from search.ranking import epochs, figures_of, front, ranked, value_of
 from spaces import Space
 from spaces._hp import show
 
@@ -21,15 +24,20 @@ Pictures = dict[str, bytes]
 
 MOST_AXES = 7  # more cannot be read
 MOST_CROSSED = 3  # each with each
+MOST_ROWS, MOST_FRONT = 5, 50  # of a table of the best trials, and of those on a front
+
+
+__all__ = ["Pictures", "pictures", "ranked", "summary", "table", "value_of"]
 
 
 def pictures(
-    study: optuna.Study, metric: str, first: Sequence[str], contoured: Sequence[str] = ()
+    study: optuna.Study, goals: Goals, first: Sequence[str], contoured: Mapping[str, Sequence[str]] | None = None
 ) -> tuple[Pictures, list[str]]:
     """File name to content of every picture that can be drawn, and a line for each that cannot.
 
-    `first` are the hyperparameters that matter most: pictures with an axis each show these before others. `contoured`
-    are those of the contours, which are left out where there are none.
+    `first` are the hyperparameters that matter most: pictures with an axis each show these before others. Of several
+    objectives each has pictures of its own where one picture cannot show them all. `contoured` are by objective the
+    hyperparameters of its contours, which are left out where there are none.
     """
     import matplotlib
 
@@ -40,37 +48,57 @@ def pictures(
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     shared = _shared(complete)
     shared = [n for n in first if n in shared] + [n for n in shared if n not in first]
-    named = {"target_name": metric}
     axes = {"params": shared[:MOST_AXES]}
-    wanted: list[tuple[str, str, dict[str, Any]]] = [
-        ("optimisation_history", "plot_optimization_history", named),
-        ("importances", "plot_param_importances", named),
-        (
-            "parallel_coordinates",
-            "plot_parallel_coordinate",
-            named | (axes if len(shared) > 1 else {}),
-        ),
-        ("slices", "plot_slice", named | (axes if shared else {})),
-        ("intermediate_values", "plot_intermediate_values", {}),
-    ]
-    crossed = [n for n in contoured if n in shared][:MOST_CROSSED]
-    if len(crossed) > 1:
-        wanted.append(("contours", "plot_contour", named | {"params": crossed}))
+    parallel, slices = axes if len(shared) > 1 else {}, axes if shared else {}
+    wanted: list[tuple[str, str, dict[str, Any]]] = []
+    for ending, named in _targets(goals):
+        wanted += [
+            (f"optimisation_history{ending}", "plot_optimization_history", named),
+            (f"importances{ending}", "plot_param_importances", named),
+            (f"slices{ending}", "plot_slice", named | slices),
+        ]
+        crossed = [n for n in (contoured or {}).get(named["target_name"], ()) if n in shared][:MOST_CROSSED]
+        wanted += [(f"contours{ending}", "plot_contour", named | {"params": crossed})] if len(crossed) > 1 else []
+    together = {} if goals.several else _targets(goals)[0][1]
+    wanted.append(("parallel_coordinates", "plot_parallel_coordinate", together | parallel))
+    wanted += [("intermediate_values", "plot_intermediate_values", {})] if goals.by_epoch else []
+    fronts, skipped = pareto.pictures(goals) if goals.several else ([], [])
+    wanted += fronts
+    drawn_of = _named(study, goals) if goals.several else study
     found: Pictures = {}
-    skipped: list[str] = []
     for name, function, options in wanted:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                drawn = dressing.interactive(name, getattr(interactive, function)(study, **options))
+                drawn = dressing.interactive(function, getattr(interactive, function)(drawn_of, **options))
                 found[f"{name}.html"] = drawn.to_html(include_plotlyjs=True).encode()
                 found[f"{name}.png"] = _png(
-                    lambda n=name, f=function, o=options: dressing.still(n, getattr(still, f)(study, **o))  # type: ignore[misc]
+                    lambda f=function, o=options: dressing.still(f, getattr(still, f)(drawn_of, **o))  # type: ignore[misc]
                 )
         except Exception as error:
             reason = str(error).strip() or type(error).__name__
             skipped.append(f"no picture of {name.replace('_', ' ')}: {reason.splitlines()[0]}")
     return found, skipped
+
+
+def _targets(goals: Goals) -> list[tuple[str, dict[str, Any]]]:
+    """For each objective what its pictures' names end in, and how Optuna is told of it."""
+    if not goals.several:
+        return [("", {"target_name": goals.objectives[0].name})]
+    return [
+        (f"_{objective.name}", {"target_name": objective.name, "target": lambda t, at=i: t.values[at]})
+        for i, objective in enumerate(goals.objectives)
+    ]
+
+
+def _named(study: optuna.Study, goals: Goals) -> optuna.Study:
+    """A copy in memory that has the objectives' names, which pictures of all of them show."""
+    copy = optuna.create_study(directions=study.directions)
+    copy.add_trials(study.get_trials(deepcopy=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        copy.set_metric_names([objective.name for objective in goals.objectives])
+    return copy
 
 
 def _shared(trials: Sequence[FrozenTrial]) -> list[str]:
@@ -94,8 +122,13 @@ def _png(draw: Callable[[], Any]) -> bytes:
     return buffer.getvalue()
 
 
-def table(study: optuna.Study) -> str:
-    """Every trial as CSV: number, state, reason, value, epochs, seconds, configuration hash, each hyperparameter."""
+def table(study: optuna.Study, goals: Goals) -> str:
+    """Every trial as CSV: number, state, reason, value, epochs, seconds, configuration hash, each hyperparameter.
+
+    Where there are several objectives or limits each of their figures has a column too.
+    """
+    judged = () if goals.plain else goals.shown
+    leading = {t.number for t in front(study)} if goals.several else set()
     trials = engine.counted(study.get_trials(deepcopy=False))
     keys = list(dict.fromkeys(k for t in trials for k in t.user_attrs.get("config", {})))
     out = io.StringIO()
@@ -106,6 +139,8 @@ def table(study: optuna.Study) -> str:
             "state",
             "reason",
             "value",
+            *judged,
+            *(["front"] if goals.several else []),
             "epochs",
             "seconds",
             "baseline",
@@ -126,7 +161,9 @@ def table(study: optuna.Study) -> str:
                 t.state.name,
                 attrs.get("reason", ""),
                 value_of(t, study),
-                len(t.intermediate_values),
+                *(figures_of(t).get(name, "") for name in judged),
+                *([int(t.number in leading)] if goals.several else []),
+                epochs(t),
                 seconds,
                 attrs.get("baseline", ""),
                 attrs.get("parameters", ""),
@@ -138,23 +175,6 @@ def table(study: optuna.Study) -> str:
     return out.getvalue()
 
 
-def value_of(trial: FrozenTrial, study: optuna.Study) -> float | None:
-    """A trial's best value so far: its own when complete, else the best of its epochs."""
-    if trial.state == TrialState.COMPLETE:
-        return trial.value
-    seen = [v for v in trial.intermediate_values.values() if v == v]
-    if not seen:
-        return None
-    return max(seen) if study.direction == optuna.study.StudyDirection.MAXIMIZE else min(seen)
-
-
-def ranked(study: optuna.Study) -> list[FrozenTrial]:
-    """Complete trials, the best first; the earlier of equals first."""
-    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
-    complete = [t for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.value is not None]
-    return sorted(complete, key=lambda t: (sign * (t.value or 0.0), t.number))
-
-
 def _versions(study: optuna.Study, behind: int) -> list[str]:
     """What a study's run says of its versions; nothing where there is only one."""
     newest = versions.noted(study.user_attrs)[-1]
@@ -164,12 +184,11 @@ def _versions(study: optuna.Study, behind: int) -> list[str]:
     return [f"version {newest['version']} of its space: {'; '.join(newest['change'])}{stay}"]
 
 
-def summary(study: optuna.Study, space: Space, plan: Plan, notes: Sequence[str]) -> str:
+def summary(study: optuna.Study, space: Space, plan: Plan, goals: Goals, notes: Sequence[str]) -> str:
     """The study in Markdown, for the note of its run."""
     trials = engine.counted(study.get_trials(deepcopy=False))
     states = {state.name: sum(t.state == state for t in trials) for state in TrialState}
     counts = ", ".join(f"{count} {name}" for name, count in states.items() if count)
-    best = ranked(study)[:5]
     everything = study.get_trials(deepcopy=False)
     refused = versions.refused(everything)
     behind = versions.left(everything)
@@ -182,18 +201,14 @@ def summary(study: optuna.Study, space: Space, plan: Plan, notes: Sequence[str])
         + (f" {refused} configurations were refused beforehand." if refused else ""),
         "",
     ]
-    if best:
-        lines += [f"Best: trial {best[0].number}, {space.metric} {best[0].value:.4f}.", ""]
-        lines += [
-            "| trial | " + space.metric + " | " + " | ".join(space.columns) + " | parameters |",
-            "|" + " --- |" * (len(space.columns) + 3),
-        ]
-        for t in best:
-            config = t.user_attrs.get("config", {})
-            cells = " | ".join(show(config.get(c, "")) for c in space.columns)
-            lines.append(f"| {t.number} | {t.value:.4f} | {cells} | {t.user_attrs.get('parameters', '')} |")
-        lines.append("")
+    if not goals.plain:
+        lines += [_goals_in_words(study, goals), ""]
+    lines += _leading(study, space, goals)
+    found = auditing.audit(study)
+    if found is not None:
+        lines += [f"Audit: {found}.", ""]
     for title, items in (
+        ("Chosen because nobody said otherwise", plan.why),
         ("Cut because there is no GPU (--full turns it off)", plan.cuts),
         ("Left out", plan.left_out),
         ("Notes", notes),
@@ -204,3 +219,36 @@ def summary(study: optuna.Study, space: Space, plan: Plan, notes: Sequence[str])
         f"Go on: `python -m search resume {plan.study}`. Promote the best: `python -m search promote {plan.study}`."
     ]
     return "\n".join(lines)
+
+
+def _goals_in_words(study: optuna.Study, goals: Goals) -> str:
+    named = ", ".join(objective.words for objective in goals.objectives)
+    words = f"Objective{'s' if goals.several else ''}: {named}."
+    if goals.limits:
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        over = len(complete) - len(ranked(study))
+        words += (
+            f" Limits: {', '.join(map(str, goals.limits))}; {over} of {len(complete)} complete trials are over one."
+        )
+    return words
+
+
+def _leading(study: optuna.Study, space: Space, goals: Goals) -> list[str]:
+    """The best trials, or those on the front, as a table with a line above it."""
+    best = front(study) if goals.several else ranked(study)[:MOST_ROWS]
+    if not best:
+        return []
+    names = [name for name in goals.shown if name != "params"]  # which has a column in any case
+    if goals.several:
+        head = f"On the front: {len(best)} of {len(ranked(study))} trials, the best {goals.objectives[0].name} first."
+    else:
+        name = goals.objectives[0].name
+        head = f"Best: trial {best[0].number}, {name} {written(name, best[0].values[0])}."
+    lines = [head, "", "| trial | " + " | ".join([*names, *space.columns]) + " | parameters |"]
+    lines.append("|" + " --- |" * (len(names) + len(space.columns) + 2))
+    for t in best[:MOST_FRONT]:
+        figures, config = goals.values_of(t.values, figures_of(t)), t.user_attrs.get("config", {})
+        cells = [written(name, figures.get(name)) for name in names] + [show(config.get(c, "")) for c in space.columns]
+        lines.append(f"| {t.number} | {' | '.join(cells)} | {t.user_attrs.get('parameters', '')} |")
+    more = [f"and {len(best) - MOST_FRONT} more in {pareto.FILE}"] if len(best) > MOST_FRONT else []
+    return [*lines, *more, ""]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from search.goals import known
+from search.objectives import SHORT, Limit, Objective, read_limits, read_objectives
 from search.reader import Reader
+from search.trial.spec import KNOWN
 from spaces import Baseline, Defaults, HyperParameters, RandomDraws, Recipe, Replay, Space, canonical, declared
 from spaces._find import line_of
 from spaces._hp import narrow
+from spaces._space import Config
 from spaces.datasets import DataSpec, describe
 from spaces.errors import BuildFailed, DatasetError, SpaceError
 
@@ -88,7 +92,7 @@ def _in_space(space: Space, function: str, error: Exception) -> str:
     assert space.path is not None
     where, words = f"{space.path}:{line_of(error, space.path)}", f"{type(error).__name__}: {error}"
     if isinstance(error, BuildFailed):
-        function, words = "build", str(error)
+        function, words = error.function, str(error)
     text = f"{where}: {function}() failed: {words}"
     return text.splitlines()[0]
 
@@ -122,13 +126,28 @@ def check_images(space: Space | None, train: int | None, validation: int | None,
             read.problems.append(f"{flag} {limit}: {data.name} has {there}; give {data.classes} to {there}, or all")
 
 
+def asked_goals(
+    space: Space | None, objectives: Sequence[str], limits: Sequence[str], read: Reader
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The objectives and the limits asked for, as a plan has them."""
+    if space is None or space.direction not in SHORT or not (objectives or limits):  # the second is said elsewhere
+        return (), ()
+    try:
+        classes = describe(space.dataset).classes
+    except DatasetError:  # said elsewhere
+        return (), ()
+    own = Objective(space.metric, space.direction)
+    found, bounds = read_objectives(objectives, own, classes, read), read_limits(limits, own, classes, read)
+    return tuple(map(str, found)), tuple(map(str, bounds))
+
+
 def choose_baselines(
-    space: Space, narrowings: Mapping[str, str], epochs: int, max_params: int | None
+    space: Space, narrowings: Mapping[str, str], epochs: int, max_params: int | None, limits: Sequence[Limit] = ()
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The baselines to run and, for the others, why not. What the cut narrowed binds searched trials and baselines."""
     chosen, left_out = [], []
     for baseline in space.baselines:
-        reason = _unfit(space, baseline, narrowings, epochs, max_params)
+        reason = _unfit(space, baseline, narrowings, epochs, max_params, limits)
         if reason:
             left_out.append(f"baseline {baseline.name} is left out: {reason}")
         else:
@@ -137,15 +156,29 @@ def choose_baselines(
 
 
 def _unfit(
-    space: Space, baseline: Baseline, narrowings: Mapping[str, str], epochs: int, max_params: int | None
+    space: Space,
+    baseline: Baseline,
+    narrowings: Mapping[str, str],
+    epochs: int,
+    max_params: int | None,
+    limits: Sequence[Limit],
 ) -> str | None:
     if baseline.epochs > epochs and not baseline.always:
         return f"it takes {baseline.epochs} epochs, the study has {epochs}"
     try:
         config = space.sample(Replay(baseline.config, narrowings))
-        count = space.params(config, describe(space.dataset))
+        data = describe(space.dataset)
+        count = space.params(config, data)
     except SpaceError as error:
         return str(error)
     if max_params is not None and count > max_params:
         return f"it has {count:,} parameters, more than --max-params {max_params:,}"
+    return over_known(space, config, data, limits)
+
+
+def over_known(space: Space, config: Config, data: DataSpec, limits: Sequence[Limit]) -> str | None:
+    """Which limit a configuration is known to break before it is trained; None where it breaks none."""
+    for limit in limits:
+        if limit.name in KNOWN and limit.broken(value := known(limit.name, space, config, data)):
+            return f"{limit.words(value)} (--limit '{limit}')"
     return None

@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from search import figures, links, mismatch, restore, store, warm, weights
+from search import links, mismatch, ranking, restore, store, warm, weights
 from search.engines import optuna as engine
 from search.engines import rows
 from search.errors import SearchError
@@ -21,10 +21,12 @@ from search.mirror import IDENTITY, MIRRORED, TEXTS, Mirror, keep_provenance
 from search.mismatch import spans
 from search.plan import Plan
 from search.restore import Remains
+from search.specs import goals_of
 from search.trial import checkpoints
 from search.versions import is_left, left_now, placeholder, recorded, thawed
 from search.versions import left as left_behind
 from spaces import Space
+from spaces.datasets import describe
 from tracking import audit, removal
 from tracking.audit import Found
 from tracking.provenance import collect
@@ -52,6 +54,7 @@ class Mender:
         self.files_gone = files_gone  # a person said that MLflow's files are lost, and not only away
         self.study, self.plan, self.space, self.folder = study, plan, space, folder
         self.tracker, self.say = tracker, say
+        self.goals, self.data = goals_of(plan, space), describe(space.dataset)
         self.mended: list[str] = []
         self.lost: list[str] = []
         self.identity: str = study.user_attrs[IDENTITY]
@@ -215,8 +218,9 @@ class Mender:
         if where:
             store.write_json(left.folder / "trial.json", left.record)
             self.fix(f"trial {number}: trial.json was gone or damaged; made again from {where}")
-        had, damaged = restore.recorded(left.folder, self.space.metric)
-        events, gone = restore.events(left, had, self.space.metric, names, self._began_with(left.run))
+        had, damaged = restore.recorded(left.folder, self.goals.metric)
+        known = self.goals.known(self.space, left.record["attributes"]["config"], self.data)
+        events, gone = restore.events(left, had, self.goals, known, names, self._began_with(left.run))
         if damaged or len(events) > len(had):
             store.write_events(left.folder, events)
         else:
@@ -227,7 +231,7 @@ class Mender:
             self.fix(f"trial {number}: events.jsonl had lost {_what(events, had)}; read back from the stores")
         for line in gone:
             self.give_up(line)
-        wanted = restore.row(left, events, self.space)
+        wanted = restore.row(left, events, self.goals)
         if left.row is None:
             if _was_begun(left.folder) and not events:
                 self.give_up(f"trial {number}: its epochs and its end are gone from everywhere; resume trains it again")
@@ -432,10 +436,10 @@ class Mender:
             trial = by_run[model.run_id]
             if model.model_id in known or model.registered:
                 continue
-            value = figures.value_of(trial, self.study)
+            mine = ranking.point(trial, self.study)
             has = weights.model_id(self.study, trial.number)
-            if model.whole and not has and value is not None and trial.state.is_finished() and shelf.has_room(value):
-                weights.remember(self.study, weights.Kept(trial.number, value, model.model_id))
+            if model.whole and not has and mine and trial.state.is_finished() and shelf.has_room(mine):
+                weights.remember(self.study, weights.Kept(trial.number, mine.values[0], model.model_id))
                 self.fix(f"trial {trial.number}: its weights were in MLflow and not noted")
             else:
                 removal.remove_model(self.tracker.connection, model.model_id)

@@ -12,11 +12,13 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import explain, figures, links, store, versions
+from search import auditing, explain, figures, links, pareto, store, versions
 from search.engines import optuna as engine
+from search.goals import final
 from search.links import RUN_ID
 from search.plan import DATA, DECLARED, Plan
-from search.specs import DATA_SEED
+from search.ranking import JUDGED, figures_of, ranked
+from search.specs import DATA_SEED, goals_of
 from search.trial.schedule import best_epoch
 from search.versions import ASIDE, ASSUMED
 from search.warm import FILE as WARM_FILE
@@ -35,13 +37,22 @@ STATUS = {
     TrialState.FAIL: "FAILED",
 }
 IDENTITY, REASON, MIRRORED = "id", "reason", "mirrored"
+TOLD = ("attempts", REASON, "error", *JUDGED)  # of a trial, beside what it was proposed as
 UNLOGGED = (
     "cuts",
     "left_out",
+    "said",
     "narrowings",
     "repeats",
     "dataset",
     "warm_start",
+    "auto",
+    "why",
+    "executor",
+    "table",
+    "table_digest",
+    "objectives",
+    "limits",
     DECLARED,
     DATA,
 )  # of a plan: no parameter of its run
@@ -59,6 +70,7 @@ class Mirror:
     ) -> None:
         self.tracker, self.study, self.plan, self.space, self.folder = tracker, study, plan, space, folder
         self.provenance = provenance
+        self.goals = goals_of(plan, space)
         self.data: DataSpec = describe(space.dataset)
         self.identity: str = study.user_attrs[IDENTITY]
         self.runs: dict[int, Run] = {}
@@ -96,6 +108,7 @@ class Mirror:
         params = {k: _text(v) for k, v in said.items() if k not in UNLOGGED}
         params |= {"dataset": self.data.name} if plan.dataset else {}
         params |= {"warm_start": ", ".join(plan.warm_start)} if plan.warm_start else {}
+        params |= {name: _text(texts) for name in ("objectives", "limits") if (texts := said.get(name))}
         params |= {f"space.{name}": text for name, text in plan.narrowings.items()}
         params |= {f"cut.{i}": cut for i, cut in enumerate(plan.cuts)}
         self.tracker.set_params(self.parent, params)
@@ -112,27 +125,34 @@ class Mirror:
     def end_study(self, status: str, reason: str, *, pictures: bool) -> None:
         """The table, pictures, note and best trial of the study as it stands, then its status."""
         self._pictures_of_data()
-        best = figures.ranked(self.study)
+        best = ranked(self.study)
         skipped: list[str] = []
         if best and pictures:
-            drawn, skipped = explain.drawn(self.study, self.space)
+            drawn, skipped = explain.drawn(self.study, self.space, self.goals)
             for path, content in drawn.items():
                 self.tracker.log_bytes(self.parent, path, content)
-        note = figures.summary(self.study, self.space, self.plan, skipped)
+        note = figures.summary(self.study, self.space, self.plan, self.goals, skipped)
         tags = {"mlflow.note.content": note, "search.reason": reason or "all trials done"}
+        found = auditing.audit(self.study)
+        if found is not None:
+            tags |= {f"search.audit.{name}": f"{getattr(found, name):.6g}" for name in ("audited", "wrong", "share")}
         if best:
             tags |= {
                 "search.best.trial": str(best[0].number),
-                "search.best.value": f"{best[0].value:.6g}",
+                "search.best.value": f"{best[0].values[0]:.6g}",
                 "search.best.run_id": links.run_id(self.study, best[0]),
             }
             # Its place among the finished, at its own time: the same best again changes nothing, a new one is later.
             done = sorted(_ended(t) for t in self.study.get_trials(deepcopy=False) if t.state.is_finished())
-            value = {f"best_{self.space.metric}": best[0].value or 0.0}
+            values = self.goals.values_of(best[0].values, figures_of(best[0]))
+            bests = {f"best_{name}": value for name, value in values.items()}
             place, since = versions.place(self.study.user_attrs)  # that of an older version must not stay the latest
             place, since = max(done.index(_ended(best[0])), place), max(_ended(best[0]), since)
-            self.tracker.log_epoch(self.parent, place, value, since)
-        self.tracker.log_text(self.parent, "trials.csv", figures.table(self.study))
+            self.tracker.log_epoch(self.parent, place, bests, since)
+        if best and self.goals.several:
+            tags["search.front"] = ", ".join(str(t.number) for t in pareto.front(self.study))
+            self.tracker.log_text(self.parent, pareto.FILE, pareto.table(self.study, self.goals))
+        self.tracker.log_text(self.parent, "trials.csv", figures.table(self.study, self.goals))
         self.tracker.finish(self.parent, status, tags)
 
     # ---- a trial's run
@@ -188,9 +208,14 @@ class Mirror:
             best = best_epoch(history, self.space.metric, self.space.direction)
             title = f"{self.plan.study}, trial {frozen.number}"
             self.tracker.log_made(run, "learning_curves.png", lambda: learning_curves(history, title))
-            value = {f"best_{self.space.metric}": history[best][self.space.metric]}
-            self.tracker.log_epoch(run, best, value, int(recorded[best]["time"] * 1000))
+            finals = self.finals(frozen, history[best])
+            self.tracker.log_epoch(run, best, finals, int(recorded[best]["time"] * 1000))
         self.tracker.finish(run, STATUS[frozen.state], self.end_tags(frozen), end_time_ms=_ended(frozen))
+
+    def finals(self, frozen: FrozenTrial, best: Mapping[str, float]) -> dict[str, float]:
+        """The metrics of an ended trial as a whole, logged at its `best` epoch."""
+        judged = {} if self.goals.plain else figures_of(frozen)
+        return {final(self.goals.metric): best[self.goals.metric]} | {final(n): v for n, v in judged.items()}
 
     def end_tags(self, frozen: FrozenTrial) -> dict[str, str]:
         """How a trial ended, as tags."""
@@ -266,10 +291,18 @@ class Mirror:
             "search.space.hash": _file_hash(self.space.path),
             "search.dataset": self.data.name,
             "search.data.digest": self.data.digest,
+            **self._goal_tags(),
             "mlflow.source.name": "python -m search",
             "mlflow.source.type": "LOCAL",
+            **({"search.simulated": Path(self.plan.table).name} if self.plan.table else {}),
             **git,
         }
+
+    def _goal_tags(self) -> dict[str, str]:
+        """What the study is after, where it is not the space's own objective alone."""
+        said = {"search.objectives": self.plan.objectives, "search.limits": self.plan.limits}
+        tags = {name: ", ".join(texts) for name, texts in said.items() if texts}
+        return tags | ({"search.metric": self.goals.metric, "search.direction": self.goals.direction} if tags else {})
 
     def _pictures_of_data(self) -> None:
         """Those that workers have drawn since this was last asked."""

@@ -9,8 +9,10 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from search import explain, figures, links, store, versions, warm
+from search import explain, links, pareto, store, versions, warm
+from search.goals import is_final
 from search.mirror import STATUS, UNLOGGED, Mirror
+from search.ranking import figures_of, ranked
 from search.trial.schedule import best_epoch
 from tracking.audit import Found
 from tracking.runs import KIND, NUMBER, PARENT, STUDY
@@ -32,7 +34,8 @@ def own_tags(mirror: Mirror) -> dict[str, str]:
 
 def of_study(mirror: Mirror, parent: Found | None, ended: Mapping[str, str]) -> list[str]:
     """What is wrong with the study's own run."""
-    pictures = ["without figures"] if figures.ranked(mirror.study) and ended["status"] != "KILLED" else []
+    best = ranked(mirror.study)
+    pictures = ["without figures"] if best and ended["status"] != "KILLED" else []
     if parent is None:
         return ["it was gone", *pictures]
     wrong = ["deleted"] if parent.deleted else []
@@ -43,13 +46,14 @@ def of_study(mirror: Mirror, parent: Found | None, ended: Mapping[str, str]) -> 
     files = {"trials.csv", "provenance.json", *(["space"] if mirror.space.path else [])}
     files |= {"versions.json"} if versions.current(mirror.study.user_attrs) > 1 else set()
     files |= {warm.FILE} if mirror.study.user_attrs.get(warm.WARM) else set()
+    files |= {pareto.FILE} if best and mirror.goals.several else set()
     gone = sorted(files - parent.artifacts)
     wrong += [f"without {', '.join(gone)}"] if gone else []
     wrong += pictures if not {"figures", explain.FILE} <= parent.artifacts else []
     unseen = store.pictures_of_data(mirror.folder) and "data" not in parent.artifacts
     wrong += ["without pictures of its data"] if unseen else []
-    best = figures.ranked(mirror.study)
-    wrong += ["metrics"] if best and f"best_{mirror.space.metric}" not in parent.metrics else []
+    bests = mirror.goals.values_of(best[0].values, figures_of(best[0])) if best else ()
+    wrong += ["metrics"] if any(f"best_{name}" not in parent.metrics for name in bests) else []
     wrong += [] if "mlflow.note.content" in parent.tags else ["without its note"]
     return wrong
 
@@ -109,7 +113,7 @@ def _points(mirror: Mirror, trial: FrozenTrial, recorded: Sequence[Mapping[str, 
         name, history = mirror.space.metric, [e["metrics"] for e in recorded]
         best = best_epoch(history, name, mirror.space.direction)
         at = int(recorded[best]["time"] * 1000)
-        found += points_of({f"best_{name}": history[best][name]}, best, at)[0]
+        found += points_of(mirror.finals(trial, history[best]), best, at)[0]
     return found
 
 
@@ -127,7 +131,7 @@ def _against(child: Found, wanted: Sequence[Point]) -> tuple[list[Point], list[i
             missing.append(point)
         elif len(there) > 1 or not _is_same(there[0], point):
             doubled.add(point.step)
-    bests = {p.key: p.step for p in wanted if p.key.startswith("best_")}
+    bests = {p.key: p.step for p in wanted if is_final(p.key)}
     doubled |= {p.step for key, step in bests.items() for p in child.metrics.get(key, ()) if p.step != step}
     return missing, sorted(doubled)
 

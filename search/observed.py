@@ -11,6 +11,7 @@ from typing import Any, Literal
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from search import ranking
 from search.engines import optuna as engine
 
 FEW_VALUES = 8  # of a hyperparameter, up to which each is looked at by itself
@@ -53,7 +54,8 @@ class Dimension:
 class Observation:
     """A trial's hyperparameters (inactive ones are not there) and its `value`, comparable with all others'.
 
-    `end` is its own value where it was trained to the end; `stopped` says that it was pruned before.
+    `end` is its own value where it was trained to the end; `stopped` says that it was pruned before, `over` that it is
+    over a limit.
     """
 
     number: int
@@ -61,6 +63,7 @@ class Observation:
     value: float
     end: float | None
     stopped: bool
+    over: bool
     parameters: int | None
 
 
@@ -87,12 +90,16 @@ class Observed:
         return tuple(t for t in self.trials if name in t.values)
 
     def leading(self) -> tuple[Observation, ...]:
-        """The trials, the best first: those trained to the end by their ends, then the others by how far they came."""
-        finished = sorted(
-            (t for t in self.trials if t.end is not None), key=lambda t: (-self.sign * (t.end or 0), t.number)
-        )
-        others = sorted((t for t in self.trials if t.end is None), key=lambda t: (-self.sign * t.value, t.number))
-        return (*finished, *others)
+        """The trials, the best first: those trained to the end by their ends, then the others by how far they came.
+
+        Those over a limit come last.
+        """
+
+        def rank(trial: Observation) -> tuple[bool, bool, float, int]:
+            reached = trial.value if trial.end is None else trial.end
+            return trial.over, trial.end is None, -self.sign * reached, trial.number
+
+        return tuple(sorted(self.trials, key=rank))
 
 
 def observe(trials: Sequence[FrozenTrial], direction: str, objective: int = 0) -> Observed:
@@ -120,7 +127,8 @@ def observe(trials: Sequence[FrozenTrial], direction: str, objective: int = 0) -
             name: v for name, v in drawn.items() if dimensions[name].kind == "number" or v in dimensions[name].choices
         }
         count = trial.user_attrs.get("parameters")
-        found.append(Observation(trial.number, drawn, float(value), end, trial.state == TrialState.PRUNED, count))
+        stopped, over = trial.state == TrialState.PRUNED, not ranking.within(trial)
+        found.append(Observation(trial.number, drawn, float(value), end, stopped, over, count))
     return Observed(tuple(found), dimensions, direction, epochs, dict(counts))
 
 
@@ -129,9 +137,9 @@ def _kind(trial: FrozenTrial) -> str:
         return "unfinished"
     if trial.state == TrialState.FAIL:
         return "failed"
-    if any(v > 0 for v in trial.constraints.values()):
-        return "infeasible"
-    return "complete" if trial.state == TrialState.COMPLETE else "stopped"
+    if trial.state == TrialState.COMPLETE:
+        return "complete"
+    return "infeasible" if any(v > 0 for v in trial.constraints.values()) else "stopped"
 
 
 def _common(trials: Sequence[FrozenTrial]) -> int:

@@ -11,18 +11,30 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from search.budget import Budget, read_budget, read_size
+from search import simulated
+from search.budget import Budget, read_budget, read_share, read_size
+from search.choosing import choose
+from search.engines import menu
 from search.errors import InputError
 from search.executors.devices import Gpu, Slot, cores, gpus, memory, share
-from search.fitting import Images, check_images, check_narrowings, choose_baselines, images_there, space_problems
+from search.fitting import (
+    Images,
+    asked_goals,
+    check_images,
+    check_narrowings,
+    choose_baselines,
+    images_there,
+    space_problems,
+)
+from search.goals import Goals, read_goals
+from search.objectives import Objective, parse_objective
 from search.reader import Reader
 from search.settings import Settings, tracking_problem
 from search.settings import problems as settings_problems
-from spaces import Space, declared, find
+from spaces import Space, declared, find, name_of
 from spaces.datasets import DataSpec, canonical, describe
+from spaces.hypermodels.reference import parse
 
-SAMPLER_NAMES = ("tpe", "random", "qmc")
-PRUNER_NAMES = ("asha", "median", "none")
 BACKENDS = ("tensorflow", "jax")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
@@ -45,6 +57,7 @@ IDENTITY = (
     "epochs",
     "sampler",
     "pruner",
+    "audit",
     "seed",
     "train_limit",
     "validation_limit",
@@ -55,6 +68,10 @@ IDENTITY = (
     "repeats",
     "merged",
     "dataset",
+    "executor",
+    "table_digest",
+    "objectives",
+    "limits",
     "warm_start",
 )
 
@@ -63,8 +80,16 @@ OLDER = {
     "repeats": [],
     "merged": False,
     "dataset": None,
+    "audit": 0.0,
+    "executor": "local",
+    "table_digest": None,
+    "objectives": [],
+    "limits": [],
     "warm_start": [],
 }  # what a study of an older program did not say
+LISTS = (
+    *("baselines", "cuts", "left_out", "repeats", "auto", "why", "said", "objectives", "limits", "warm_start"),
+)  # of a plan
 DECLARED = "declared"  # in the plan a study began with: its hyperparameters then
 DATA = "data"  # and the digest of its data
 
@@ -83,6 +108,7 @@ class Request:
     gpus: str | None = None
     sampler: str | None = None
     pruner: str | None = None
+    audit: str | None = None
     seed: str | None = None
     study: str | None = None
     backend: str | None = None
@@ -98,6 +124,11 @@ class Request:
     budget: str | None = None
     trial_memory: str | None = None
     max_failures: str | None = None
+    executor: str | None = None
+    table: str | None = None
+    untracked: bool = False
+    objectives: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
     full: bool = False
     baselines_only: bool = False
     warm_start: tuple[str, ...] = ()
@@ -141,8 +172,17 @@ class Plan:
     cuts: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     repeats: tuple[dict[str, Any], ...] = ()  # the configurations to train again, as search.repeats has them
+    auto: tuple[str, ...] = ()  # what nobody named and the program chose, and why
+    why: tuple[str, ...] = ()
+    audit: float = 0.0  # share of stopped trials that go on to their end, to see whether stopping was right
     merged: bool = False  # trains on training and validation data together
     dataset: str | None = None  # another than the space's own
+    executor: str = "local"
+    table: str | None = None  # of recorded trainings, which a simulation replays
+    table_digest: str | None = None
+    said: tuple[str, ...] = ()  # of the space, for people
+    objectives: tuple[str, ...] = ()  # as texts, the first one first; none where that is the space's own
+    limits: tuple[str, ...] = ()  # as texts, on figures of a trial
     warm_start: tuple[str, ...] = ()  # earlier studies that it learns from, see search.warm
 
     def to_json(self) -> dict[str, Any]:
@@ -177,12 +217,13 @@ def make(
     `check_places` looks at the stores too; unless `offline`, at MLflow's as well.
     """
     read = Reader()
-    space: Space | None = read.attempt(lambda: find(request.space))
+    space = _space(request, read)
     dataset = _dataset(request, space, read)
     if space is not None and dataset is not None:
         space = replace(space, dataset=dataset)
-    found = gpus()
-    slots = _slots(request, found, read)
+    executed = simulated.options(request, space, read)
+    found = () if executed else gpus()
+    slots = simulated.slots(request, read) if executed else _slots(request, found, read)
     on_gpu = any(slot.gpu is not None for slot in slots)
     typed = _narrowings(request.narrow, read)
     cut = None if space is None or on_gpu or request.full else space.cut
@@ -202,15 +243,27 @@ def make(
     plan_seed = read.whole("--seed", request.seed, 0, least=0)
     backend = read.one_of("--backend", request.backend or os.environ.get("KERAS_BACKEND"), BACKENDS, "tensorflow")
     precision = read.one_of("--precision", request.precision, PRECISIONS, "auto")
-    sampler = read.one_of("--sampler", request.sampler, SAMPLER_NAMES, "tpe")
-    pruner = read.one_of("--pruner", request.pruner, PRUNER_NAMES, "none" if request.baselines_only else "asha")
+    objectives, bounds = asked_goals(space, request.objectives, request.limits, read)
+    choice = choose(
+        space,
+        narrowings,
+        read,
+        sampler=request.sampler,
+        pruner=request.pruner,
+        trials=trials,
+        epochs=epochs,
+        slots=len(slots),
+        only_known=request.baselines_only,
+        objectives=max(len(objectives), 1),
+    )
+    audit = read.parsed("--audit", request.audit, read_share, "give a share of the stopped trials, like 0.1") or 0.0
     timeout = read.seconds("--timeout", request.timeout)
     max_params = None if request.max_params is None else read.whole("--max-params", request.max_params, 1)
     keep = None if request.keep == "all" else read.whole("--keep", request.keep, 5, least=0)
     worker_trials = read.whole("--worker-trials", request.worker_trials, 25)
     worker_memory = read.whole("--worker-memory", request.worker_memory, 4000, least=500)
     limits = _limits(request, slots, read)
-    study = request.study or _new_name(request.space, datetime.now())
+    study = request.study or _new_name(name_of(request.space), datetime.now())
     if not SPACE_IN_NAME.fullmatch(study):
         read.problems.append(f"--study {study}: use letters, digits, dots, dashes and underscores, at most 100")
     if check_places:
@@ -222,7 +275,13 @@ def make(
         read.problems.append(f"--baselines-only --trials {request.trials}: there are as many trials as baselines")
     if read.problems or space is None:
         raise InputError(list(dict.fromkeys(read.problems)))
-    baselines, left_out = choose_baselines(space, narrowings, epochs, max_params)
+    goals = read_goals(objectives, bounds, Objective(space.metric, space.direction))
+    if not goals.by_epoch and menu.member("sampler", menu.read("sampler", choice.sampler).name).whole:
+        raise InputError(
+            f"--sampler {choice.sampler}: it compares epochs, which {goals.objectives[0].name} is no figure of"
+        )
+    choice = choice if goals.by_epoch else replace(choice, pruner="none")
+    baselines, left_out = choose_baselines(space, narrowings, epochs, max_params, goals.limits)
     if request.baselines_only:
         if not baselines:
             raise InputError(["--baselines-only: no baseline fits what was asked for", *left_out])
@@ -233,19 +292,22 @@ def make(
         "train_limit": request.train_images,
         "validation_limit": request.validation_images,
     }
-    return Plan(
-        space=str(space.path) if request.space.endswith(".py") else request.space,
+    made = Plan(
+        space=str(space.reference or (space.path if request.space.endswith(".py") else request.space)),
         study=study,
         narrowings=narrowings,
         trials=trials,
         epochs=epochs,
         timeout=timeout,
         slots=slots,
-        sampler=sampler,
-        pruner=pruner,
+        sampler=choice.sampler,
+        pruner=choice.pruner,
+        auto=choice.auto,
+        why=choice.why,
+        audit=audit,
         seed=plan_seed,
         backend=backend,
-        precision=_precision(precision, slots, found),
+        precision=_precision(precision, slots, found) if space.half else _as_asked(precision),
         max_params=max_params,
         keep=keep,
         train_limit=train,
@@ -259,8 +321,27 @@ def make(
         cuts=_cuts(space, sized, typed, {name for name, text in by_hand.items() if text is not None}) if cut else (),
         left_out=left_out,
         dataset=dataset,
+        **executed,
+        said=space.remarks,
+        objectives=objectives,
+        limits=bounds,
         warm_start=tuple(dict.fromkeys(request.warm_start)),
     )
+    if problems := simulated.check(made, space):
+        raise InputError(problems)
+    return made
+
+
+def _space(request: Request, read: Reader) -> Space | None:
+    """The space asked for; a HyperModel is looked at with the images asked for, since it has none of its own."""
+    if parse(request.space) is None:
+        found: Space | None = read.attempt(lambda: find(request.space))
+        return found
+    dataset = None if request.dataset is None else read.attempt(lambda: canonical(request.dataset or ""))
+    if request.dataset is not None and dataset is None:
+        return None
+    hypermodel: Space | None = read.attempt(lambda: find(request.space, dataset))
+    return hypermodel
 
 
 def _dataset(request: Request, space: Space | None, read: Reader) -> str | None:
@@ -269,7 +350,7 @@ def _dataset(request: Request, space: Space | None, read: Reader) -> str | None:
         return None
     asked = request.dataset
     found: str | None = read.attempt(lambda: canonical(asked))
-    return None if space is not None and found == space.dataset else found
+    return None if space is not None and space.reference is None and found == space.dataset else found
 
 
 def _limits(
@@ -318,10 +399,28 @@ def describe_plan(plan: Plan) -> list[str]:
         f"{', '.join(slot.device for slot in plan.slots)}; {drawn_by}, pruner {plan.pruner}, "
         f"seed {plan.seed}, Keras on {plan.backend}, {plan.precision}"
     ]
+    lines += _describe_goals(plan)
     if plan.cuts:
         lines.append("no GPU: the search is cut to size (--full turns this off)")
         lines += [f"  cut: {cut}" for cut in plan.cuts]
-    return lines + list(plan.left_out)
+    if not nothing_drawn:
+        lines += [f"  {reason}" for reason in plan.why]
+    return lines + list(plan.said) + simulated.said(plan) + list(plan.left_out)
+
+
+def _describe_goals(plan: Plan) -> list[str]:
+    """What the study is after, where that is not the space's own objective alone."""
+    objectives = [parse_objective(text) for text in plan.objectives]
+    lines = []
+    if objectives:
+        goals = Goals(tuple(objectives), (), "", objectives[0].direction)
+        what = "several objectives" if goals.several else f"{objectives[0].name} is no figure of an epoch"
+        pruned = "" if goals.by_epoch else f"; {what}: nothing is pruned (pruner none)"
+        named = ", ".join(objective.words for objective in objectives)
+        lines.append(f"{'objectives' if goals.several else 'objective'}: {named}{pruned}")
+    if plan.limits:
+        lines.append(f"{'limits' if len(plan.limits) > 1 else 'limit'}: {', '.join(plan.limits)}")
+    return lines
 
 
 def _count(number: int, what: str) -> str:
@@ -334,10 +433,12 @@ def resume(stored: Mapping[str, Any], request: Request) -> Plan:
     Raises InputError with every problem found.
     """
     read = Reader()
-    found = gpus()
-    slots = _slots(
-        request if request.slots or request.gpus else replace(request, slots=str(stored["slots"])), found, read
-    )
+    replayed = stored.get("executor") == simulated.SIMULATE
+    if request.untracked and not replayed:
+        read.problems.append(simulated.TRACKED)
+    found = () if replayed else gpus()
+    asked = request if request.slots or request.gpus else replace(request, slots=str(stored["slots"]))
+    slots = simulated.slots(asked, read) if replayed else _slots(asked, found, read)
     trials = read.whole("--trials", request.trials, stored["trials"], most=MOST_TRIALS)
     timeout = read.seconds("--timeout", request.timeout)
     keep = (
@@ -348,7 +449,7 @@ def resume(stored: Mapping[str, Any], request: Request) -> Plan:
     limits = _limits(request, slots, read, stored)
     if read.problems:
         raise InputError(read.problems)
-    tuples = {name: tuple(stored.get(name, ())) for name in ("baselines", "cuts", "left_out", "repeats", "warm_start")}
+    tuples = {name: tuple(stored.get(name, ())) for name in LISTS}
     changed = {
         "slots": slots,
         "trials": trials,
@@ -357,6 +458,13 @@ def resume(stored: Mapping[str, Any], request: Request) -> Plan:
         "gpu_memory": _gpu_memory(slots, found),
     }
     return Plan(**(dict(stored) | tuples | changed | limits))
+
+
+def as_begun(plan: Plan, stored: Mapping[str, Any] | None) -> Plan:
+    """The plan with what nobody named as the study of that name, if there is one, began with it."""
+    if stored is None:
+        return plan
+    return replace(plan, **{name: stored[name] for name in plan.auto if name in stored}, why=())
 
 
 def check_identity(plan: Plan, stored: Mapping[str, Any]) -> None:
@@ -397,6 +505,8 @@ def check_data(study: str, space: Space, began_with: str | None) -> None:
 def _show(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{k}={v}" for k, v in value.items()) or "nothing narrowed"
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value)) or "none named"
     return str(value)
 
 
@@ -447,6 +557,11 @@ def _limit(flag: str, text: str | None, default: int | None, read: Reader) -> in
     before = len(read.problems)
     count = default if text is None else read.whole(flag, text, 1)
     return default if len(read.problems) > before else count
+
+
+def _as_asked(precision: str) -> str:
+    """For networks that are left as they are: half precision only where it was asked for."""
+    return "float32" if precision == "auto" else precision
 
 
 def _precision(asked: str, slots: Sequence[Slot], found: Sequence[Gpu]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 
 from search import candidate as candidates
-from search import evaluation, gate, job, report, sealed, store, weights
+from search import evaluation, gate, job, report, sealed, shown, simulated, store, weights
 from search.candidate import Candidate
 from search.errors import OK, REFUSED, InputError, SearchError
 from search.evaluation import Figures
@@ -74,6 +74,7 @@ class Promotion:
         self.asked, self.settings, self.say = asked, settings, say
         self.study: optuna.Study = report.load(asked.study, settings)
         stored = self.study.user_attrs["plan"]
+        simulated.refuse(stored, asked.study, "promote")
         self.plan: Plan = resumed_plan(stored, Request(space=stored["space"], study=asked.study))
         self.space: Space = space_of(self.plan)
         self.data: DataSpec = describe(self.space.dataset)
@@ -82,7 +83,8 @@ class Promotion:
         self.place = f"{EVALUATION}/{self.model}"  # a model may be a version under several names, each with its report
         self.rules = gate.Rules(least_gain=asked.least_gain)
         self.connection = Connection(settings.tracking_uri, self.space.name, settings.artifacts)
-        self.candidate: Candidate = candidates.choose(self.study, asked.trial, self.space.metric)
+        self.candidate: Candidate = candidates.choose(self.study, asked.trial)
+        self.goals = shown.goals_of(self.study)
         repeated = stored.get("repeats")
         self.origin: str = repeated[0]["study"] if repeated else asked.study  # where baselines ran
         if asked.baseline is not None:
@@ -99,6 +101,8 @@ class Promotion:
     def story(self) -> tuple[int, dict[str, Any]]:
         """The exit code and all that was found."""
         self.say(f"{self.candidate}: {self.candidate.why}, {self.space.metric} {self.candidate.value:.4f}")
+        if not self.goals.plain:
+            self.say(f"its figures: {shown.line(self.candidate.trial, self.goals)}")
         open_still = sum(not trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
         if open_still:
             self.say(f"note: {open_still} of the study's trials have not ended yet")
@@ -278,7 +282,9 @@ class Promotion:
 
     def _tags(self, verdict: Verdict) -> dict[str, str]:
         attrs, figures = self.candidate.attributes, verdict.figures
+        judged = {} if self.goals.plain else shown.figures(self.candidate.trial, self.goals)
         return self._origin | {
+            **{f"search.{name}": f"{value:.6g}" for name, value in judged.items()},
             "search.study": self.study.study_name,
             "search.trial.number": str(self.candidate.trial.number),
             "search.space": self.space.name,
@@ -411,6 +417,7 @@ class Promotion:
             "trial": self.candidate.trial.number,
             "chosen": self.candidate.why,
             "value": self.candidate.value,
+            "figures": shown.figures(self.candidate.trial, self.goals),
             "model_id": self.candidate.model_id,
             "run_id": self.candidate.run_id,
             "test": verdict.figures.to_json(),

@@ -98,12 +98,13 @@ def _study(name: str, settings: Settings, known: bool) -> tuple[optuna.Study, li
     stored = store.read_json(path) or {}
     found = stored.get("attributes")
     attributes: dict[str, Any] = found if isinstance(found, dict) else {}
-    if not known and (not attributes.get("plan") or stored.get("direction") not in ("maximize", "minimize")):
+    directions = stored.get("directions") or [stored.get("direction")]  # of an older program
+    if not known and (not attributes.get("plan") or not set(directions) <= {"maximize", "minimize"}):
         raise SearchError(f"study {name!r} is gone from the study store and {path} is damaged; it cannot be made again")
     study = engine.open_study(
         engine.storage(settings.storage),
         name,
-        direction=stored.get("direction", "maximize"),
+        direction=directions,
         pruner=optuna.pruners.NopPruner(),
         create=not known,
     )
@@ -118,7 +119,7 @@ def _study(name: str, settings: Settings, known: bool) -> tuple[optuna.Study, li
     if not known_now.get(IDENTITY):
         raise SearchError(f"study {name!r} was made by an earlier version; resume it once, then it can be mended")
     if attributes != known_now:
-        direction = study.direction.name.lower()
-        store.write_json(path, {"study": name, "direction": direction, "attributes": known_now})
+        directions = [direction.name.lower() for direction in study.directions]
+        store.write_json(path, {"study": name, "directions": directions, "attributes": known_now})
         fixed.append("study.json was gone or damaged; made again from the study store")
     return study, fixed

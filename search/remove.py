@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import optuna
 
-from search import figures, links, renewal, report, store, weights
+from search import links, ranking, renewal, report, store, weights
 from search.engines import optuna as engine
 from search.errors import OK, InputError, StudyBusy
 from search.lease import leased, owned
@@ -20,7 +20,7 @@ from search.mirror import IDENTITY
 from search.settings import Settings, masked
 from search.trial import checkpoints
 from search.versions import is_left
-from spaces import find
+from spaces import find, name_of
 from spaces.errors import SpaceError
 from tracking import audit, removal
 from tracking.client import Connection
@@ -190,18 +190,18 @@ def _fallen(
     noted = {k.model_id: k for k in weights.kept(study)}
     trials = {t.number: t for t in study.get_trials(deepcopy=False)}
     number_of = {r.run_id: r.number for r in runs}
-    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
-    ranked: list[tuple[float, int, bool, audit.FoundModel]] = []
+    there: list[tuple[int, float, bool, audit.FoundModel]] = []
     for model in models:
         trial = trials.get(-1 if (number := number_of[model.run_id]) is None else number)
-        value = None if trial is None else figures.value_of(trial, study)
+        mine = None if trial is None else ranking.point(trial, study)
         known = noted.get(model.model_id)
         if known is not None:
-            ranked.append((sign * known.value, known.number, False, model))
-        elif trial is not None and value is not None and model.whole and trial.state.is_finished():
-            ranked.append((sign * value, trial.number, True, model))
+            there.append((known.number, known.value, False, model))
+        elif trial is not None and mine is not None and model.whole and trial.state.is_finished():
+            there.append((trial.number, mine.values[0], True, model))
     best: dict[int, audit.FoundModel] = {}
-    for _, number, _, model in sorted(ranked, key=lambda r: r[:3]):
+    order = weights.standing(study, {number: value for number, value, _, _ in there})
+    for number, _, _, model in sorted(there, key=lambda m: (order[m[0]], m[0], m[2])):
         if len(best) < limit:
             best.setdefault(number, model)
     stays = {model.model_id for model in best.values()}
@@ -221,9 +221,9 @@ def _connection(name: str, settings: Settings, study: optuna.Study | None) -> tu
     plan = attributes.get("plan")
     asked = str(plan.get("space", "")) if isinstance(plan, dict) else ""
     try:
-        name = find(asked).name
+        name = find(asked, plan.get("dataset") if isinstance(plan, dict) else None, alone=True).name
     except SpaceError:  # its file is gone; the experiment has its name all the same
-        name = Path(asked).stem
+        name = name_of(asked)
     identity = str(attributes.get(IDENTITY, "")) if name else ""
     return Connection(settings.tracking_uri, name, settings.artifacts), identity
 

@@ -17,8 +17,8 @@ import optuna
 from optuna.storages import BaseStorage
 
 from search import carried, lease, store, versions, weights
+from search.engines import menu, rows
 from search.engines import optuna as engine
-from search.engines import rows
 from search.errors import InputError
 from search.fits import reasons
 from search.fitting import check_narrowings, choose_baselines
@@ -49,7 +49,7 @@ def renew(plan: Plan, space: Space, settings: Settings, say: Say) -> Plan:
         return plan
     attributes = study.user_attrs
     before, now = versions.noted(attributes)[-1], versions.snapshot(space)
-    _check_objective(plan.study, space, study, before)
+    _check_objective(plan, space, study, before)
     change = versions.differences(before["space"], now)
     if not change and before["version"] == 1:
         return plan
@@ -65,6 +65,7 @@ def renew(plan: Plan, space: Space, settings: Settings, say: Say) -> Plan:
     check_identity(plan, attributes["plan"])
     check_data(plan.study, space, noted_data(attributes))
     _check_narrowed(plan, space, change)
+    _check_sampler(plan, change)
     with lease.leased(study, say):
         new = carried.Change(study, renewed, space, before, change).settled(now)
         store.write_json(_file(settings.study_folder(plan.study), new["version"]), new)
@@ -102,8 +103,8 @@ def finish(name: str, settings: Settings, opened: BaseStorage, say: Say) -> int:
         attributes = (written.get("attributes") or {}) | {VERSIONS: new["versions"], "plan": new["plan"]}
         said = {"attributes": attributes}
     else:
-        direction = study.directions[0].name.lower()
-        said = {"study": name, "direction": direction, "attributes": versions.recorded(study.user_attrs)}
+        directions = [direction.name.lower() for direction in study.directions]
+        said = {"study": name, "directions": directions, "attributes": versions.recorded(study.user_attrs)}
     store.write_json(folder / "study.json", written | said)
     return int(number)
 
@@ -130,12 +131,25 @@ def _open(name: str, opened: BaseStorage) -> optuna.Study | None:
 # ---- what the new version is
 
 
-def _check_objective(name: str, space: Space, study: optuna.Study, before: Mapping[str, Any]) -> None:
-    was, is_now = before.get("metric", space.metric), space.metric
-    if was != is_now or study.directions[0].name.lower() != space.direction:
+def _check_objective(plan: Plan, space: Space, study: optuna.Study, before: Mapping[str, Any]) -> None:
+    """That the space's own objective is the one it was; others are the plan's."""
+    if plan.objectives:
+        return
+    was, direction = before.get("metric", space.metric), study.directions[0].name.lower()
+    if (was, direction) != (space.metric, space.direction):
         raise InputError(
-            f"study {name!r} was searched to {study.directions[0].name.lower()} {was}; its space now says to "
-            f"{space.direction} {is_now}: put it back, or start a new study (--study NAME)"
+            f"study {plan.study!r} was searched to {direction} {was}; its space now says to {space.direction} "
+            f"{space.metric}: put it back, or start a new study (--study NAME)"
+        )
+
+
+def _check_sampler(plan: Plan, change: list[str]) -> None:
+    """One that goes on with trials by what it was told in a space can do so in that space alone."""
+    chosen = menu.read("sampler", plan.sampler)
+    if menu.member("sampler", chosen.name).whole:
+        raise InputError(
+            f"the space has changed ({'; '.join(change)}), and sampler {plan.sampler} goes on in the one that it began "
+            f"with alone: put it back, or start a new study that learns from this one (--warm-start {plan.study})"
         )
 
 
@@ -210,7 +224,7 @@ def _follow(folder: Path, said: Mapping[str, Any]) -> None:
     """Bring a trial's record to the new version; one that is gone or damaged is the reconciler's."""
     record = store.read_json(folder / "trial.json")
     if "fits" in said and record is not None and isinstance(record.get("attributes"), dict):
-        own = {k: v for k, v in record["attributes"].items() if k not in (ASSUMED, ASIDE, BEGAN_AS)}
+        own = {k: v for k, v in record["attributes"].items() if k not in (ASSUMED, ASIDE, BEGAN_AS, *versions.OWN)}
         fits = {**said["fits"], "attributes": own | said["fits"]["attributes"]}
         store.write_json(folder / "trial.json", record | fits)
     elif "left" in said and "ended" in said["left"] and folder.is_dir():

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, replace
 
-from search import repeats, report
+from search import repeats, report, simulated
 from search.errors import InputError
 from search.fitting import images_there
+from search.objectives import written
 from search.plan import SPACE_IN_NAME, Request, check_data, noted_data
 from search.plan import resume as resumed_plan
 from search.repeats import Repeated
@@ -18,7 +19,10 @@ from search.statistics import Interval
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to repeat: the `top` best of a study, `seeds` times each; `name` is the new study's, or None."""
+    """What to repeat: the `top` best of a study, `seeds` times each; `name` is the new study's, or None.
+
+    `pruner` stops repeating what is surely worse; None stops nothing.
+    """
 
     study: str
     top: int
@@ -27,6 +31,7 @@ class Wanted:
     full: bool
     all_data: bool
     name: str | None
+    pruner: str | None = None
 
 
 def repeat(wanted: Wanted, asked: Request, settings: Settings, *, offline: bool, as_json: bool) -> int:
@@ -38,6 +43,7 @@ def repeat(wanted: Wanted, asked: Request, settings: Settings, *, offline: bool,
 
     study = report.load(wanted.study, settings)
     stored = study.user_attrs["plan"]
+    simulated.refuse(stored, wanted.study, "train again")
     name = wanted.name or f"{wanted.study}{repeats.SUFFIX}{'-all' if wanted.all_data else ''}"
     if not SPACE_IN_NAME.fullmatch(name):
         raise InputError(f"--name {name}: use letters, digits, dots, dashes and underscores, at most 100")
@@ -51,7 +57,9 @@ def repeat(wanted: Wanted, asked: Request, settings: Settings, *, offline: bool,
     if wanted.full:
         train, validation = images_there(space, space.images)
         plan = replace(plan, train_limit=train, validation_limit=validation, full=True, cuts=())
-    plan = replace(repeats.planned(plan, name, chosen, wanted.seeds), merged=wanted.all_data)
+    stopping = repeats.read_pruner(wanted.pruner)
+    plan = repeats.planned(plan, name, chosen, wanted.seeds, stopping)
+    plan = repeats.on_all_data(plan) if wanted.all_data else plan
     if name in report.names(settings):
         before = report.load(name, settings).user_attrs["plan"]
         repeats.check_same(before, chosen, name)
@@ -78,7 +86,8 @@ def repeat(wanted: Wanted, asked: Request, settings: Settings, *, offline: bool,
             "on the test split is the first figure that counts"
         )
     else:
-        _print(found, space.metric)
+        for name in dict.fromkeys(r.objective for r in found):
+            _print([r for r in found if r.objective == name], name)
     return ended.exit_code
 
 
@@ -86,16 +95,16 @@ def _print(found: list[Repeated], metric: str) -> None:
     """A table of what the first figures were worth."""
     print()
     report.print_table(
-        ("trial", "first", "repeats", "mean", "spread", "95 % interval of the mean", "first was higher by"),
+        ("trial", "first", "repeats", "mean", "spread", "95 % interval of the mean", "first was better by"),
         [
             (
                 str(r.trial),
-                f"{r.first:.4f}",
+                _figure(metric, r.first),
                 str(len(r.values)) + (f" ({r.failed} failed)" if r.failed else ""),
-                _figure(r.mean),
-                _figure(r.spread),
-                _span(r.interval, share="accuracy" in metric),
-                _figure(r.flattery, "+"),
+                _figure(metric, r.mean),
+                _figure(metric, r.spread),
+                _span(metric, r.interval),
+                _figure(metric, r.flattery, "+"),
             )
             for r in found
         ],
@@ -103,12 +112,13 @@ def _print(found: list[Repeated], metric: str) -> None:
     )
 
 
-def _span(interval: Interval, *, share: bool) -> str:
+def _span(metric: str, interval: Interval) -> str:
     """An interval, that of a share within 0 and 1, where Student's knows no bounds."""
-    low, high = (min(max(end, 0.0), 1.0) for end in interval) if share else interval
-    return f"{low:.4f} to {high:.4f}" if math.isfinite(interval[0]) else "-"
+    low, high = (min(max(end, 0.0), 1.0) for end in interval) if "accuracy" in metric else interval
+    return f"{written(metric, low)} to {written(metric, high)}" if math.isfinite(interval[0]) else "-"
 
 
-def _figure(value: float, sign: str = "") -> str:
+def _figure(metric: str, value: float, sign: str = "") -> str:
     """A figure; a dash where there were too few to have one."""
-    return f"{value:{sign}.4f}" if math.isfinite(value) else "-"
+    above = "+" if sign and value >= 0 else ""
+    return above + written(metric, value) if math.isfinite(value) else "-"

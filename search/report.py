@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 import spaces as catalogue
-from search import store
+from search import shown, simulated, store
 from search.budget import TIME_LIMIT, USED_UP
 from search.differing import differing
 from search.errors import InputError
+from search.objectives import written
 from search.settings import Settings, masked, problems
 from search.specs import stored_space
 from spaces import find
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
+    from search.goals import Goals
     from search.study import Outcome
 
 
+MOST_SHOWN = 20  # trials on a front, when a run ends
 PIPE = 200, 400  # columns of a table that goes to a pipe: at least, and at most before its cells are folded
 
 
@@ -85,6 +88,38 @@ def spaces(as_json: bool) -> None:
         ("space", "dataset", "baselines", "what it is"),
         [(s.name, s.dataset, ", ".join(b.name for b in s.baselines), s.summary) for s in found],
     )
+
+
+def members(as_json: bool) -> None:
+    """List the samplers and pruners that can be asked for, with their options and defaults."""
+    from search.engines import menu
+
+    kinds: tuple[menu.Kind, ...] = ("sampler", "pruner")
+    found = [
+        (kind, name, menu.member(kind, name), menu.missing(kind, name)) for kind in kinds for name in menu.names(kind)
+    ]
+    if as_json:
+        return emit(
+            [
+                {
+                    "kind": kind,
+                    "name": name,
+                    "says": member.says,
+                    "options": {key: option.default for key, option in member.options.items()},
+                    "missing": missing,
+                }
+                for kind, name, member, missing in found
+            ]
+        )
+    for each in kinds:
+        rows = []
+        for kind, name, member, missing in found:
+            options = {k: "auto" if o.default is None else show_value(o.default) for k, o in member.options.items()}
+            says = member.says + (f" ({missing})" if missing else "")
+            rows += [(name, says, ", ".join(f"{k}={v}" for k, v in options.items()))] if kind == each else []
+        print_table((f"--{each}", "what it does", "options"), rows)
+        print()
+    return None
 
 
 def _store(settings: Settings) -> Any:
@@ -165,12 +200,14 @@ def studies(settings: Settings, as_json: bool) -> None:
     """List every study of the store."""
     from search.engines import optuna as engine
 
-    rows = []
+    rows, words = [], []
     for summary in engine.studies(_store(settings)):
         plan = summary.user_attrs.get("plan")
         if plan is None:
             continue
-        rows.append(_standing(load(summary.study_name, settings), settings))
+        study = load(summary.study_name, settings)
+        rows.append(_standing(study, settings))
+        words.append(shown.best(study, shown.goals_of(study)))
     if as_json:
         return emit(rows)
     print_table(
@@ -181,20 +218,20 @@ def studies(settings: Settings, as_json: bool) -> None:
                 r["space"],
                 r["started"] or "-",
                 f"{r['done']}/{r['total']}",
-                "-" if r["best"] is None else f"{r['best']['value']:.4f}",
+                best or "-",
             )
-            for r in rows
+            for r, best in zip(rows, words, strict=True)
         ],
     )
 
 
 def _standing(study: optuna.Study, settings: Settings) -> dict[str, Any]:
-    from search import figures, versions
+    from search import ranking, versions
     from search.engines import optuna as engine
 
     owner = owner_of(study, settings)
     trials = engine.counted(study.get_trials(deepcopy=False))
-    plan, best = study.user_attrs["plan"], figures.ranked(study)
+    plan, best, goals = study.user_attrs["plan"], ranking.front(study), shown.goals_of(study)
     states: dict[str, int] = {}
     for t in trials:
         state = _state(t, owner)
@@ -210,21 +247,31 @@ def _standing(study: optuna.Study, settings: Settings) -> dict[str, Any]:
         "refused": versions.refused(study.get_trials(deepcopy=False)),
         "version": versions.current(study.user_attrs),
         "left_behind": len(versions.left(study.get_trials(deepcopy=False))),
-        "best": _brief(study, best[0]) if best else None,
+        "objectives": shown.objectives(goals),
+        "limits": [str(limit) for limit in goals.limits],
+        "best": _brief(study, best[0], goals) if best else None,
+        "front": [_brief(study, t, goals) for t in best] if goals.several else None,
         "run_id": study.user_attrs.get("mlflow.run_id"),
         "owner": owner,
     }
 
 
 def _state(trial: FrozenTrial, owner: str | None) -> str:
-    """A trial's state in words; one that is unfinished while nobody runs its study, or waits in it, is paused."""
+    """A trial's state in words; one that is unfinished while nobody runs its study, or waits in it, is paused.
+
+    One that rests was compared at a rung, and goes on where it turns out to be among the best.
+    """
+    from search.engines.scheduler import resting
+
+    if resting(trial) is not None:
+        return "resting"
     if not trial.state.is_finished() and (owner is None or trial.user_attrs.get("state") == "paused"):
         return "paused"
     return trial.state.name.lower()
 
 
-def _brief(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-    from search import links, weights
+def _brief(study: optuna.Study, trial: FrozenTrial, goals: Goals) -> dict[str, Any]:
+    from search import links, ranking, weights
 
     attrs = trial.user_attrs
     return {
@@ -232,8 +279,8 @@ def _brief(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
         "state": trial.state.name,
         "reason": attrs.get("reason"),
         "error": attrs.get("error"),
-        "value": trial.value if trial.state.name == "COMPLETE" else None,
-        "epochs": len(trial.intermediate_values),
+        **shown.brief(trial, goals),
+        "epochs": ranking.epochs(trial),
         "attempts": attrs.get("attempts"),
         "baseline": attrs.get("baseline"),
         "parameters": attrs.get("parameters"),
@@ -247,6 +294,7 @@ def _brief(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
 
 def status(name: str | None, settings: Settings, as_json: bool) -> None:
     """How one study stands."""
+    from search import auditing, ranking
     from search.engines import optuna as engine
 
     if name is None:
@@ -254,9 +302,10 @@ def status(name: str | None, settings: Settings, as_json: bool) -> None:
         if not mine:
             raise InputError("no study yet; start one: python -m search run cnn_digits")
         name = mine[-1].study_name
-    standing = _standing(load(name, settings), settings)
+    study = load(name, settings)
+    standing, goals, found = _standing(study, settings), shown.goals_of(study), auditing.audit(study)
     if as_json:
-        return emit(standing)
+        return emit(standing | ({} if found is None else {"audit": found.to_json()}))
     states = ", ".join(f"{count} {state}" for state, count in standing["states"].items()) or "no trials"
     print(
         f"{name}: {standing['done']} of {standing['total']} trials done ({states})"
@@ -265,7 +314,13 @@ def status(name: str | None, settings: Settings, as_json: bool) -> None:
         + (f", {standing['left_behind']} trials of earlier ones left behind" if standing["left_behind"] else "")
     )
     if standing["best"]:
-        print(f"best: trial {standing['best']['trial']}, {standing['best']['value']:.4f}")
+        what = f"best {goals.objectives[0].name}" if goals.several else "best"
+        print(f"{what}: trial {standing['best']['trial']}, {shown.best(study, goals)}")
+    over = sum(bool(ranking.over(t)) for t in study.get_trials(deepcopy=False))
+    if over:
+        print(f"over a limit ({', '.join(standing['limits'])}): {over} complete trial{'s' if over > 1 else ''}")
+    if found is not None:
+        print(f"audit: {found}")
     if standing["owner"]:
         print(f"run by {standing['owner']}")
     elif standing["done"] < standing["total"]:
@@ -281,18 +336,18 @@ def owner_of(study: optuna.Study, settings: Settings) -> str | None:
 
 def show(name: str, number: int | None, settings: Settings, as_json: bool) -> None:
     """The trials of a study, or one of them with its epochs."""
-    from search import figures, store, versions
+    from search import ranking, store, versions
     from search.engines import optuna as engine
 
     study = load(name, settings)
-    space = _space(study)
+    space, goals = _space(study), shown.goals_of(study)
     behind = versions.left(study.get_trials(deepcopy=False))
     trials = engine.counted(study.get_trials(deepcopy=False))
     if number is not None:
         trial = _trial(study, number)
         epochs = [e["metrics"] for e in store.epochs(store.trial_folder(settings.study_folder(name), number))]
         if as_json:
-            return emit(_brief(study, trial) | {"history": epochs})
+            return emit(_brief(study, trial, goals) | {"history": epochs})
         print(
             f"trial {number} of {name}: {trial.state.name.lower()}"
             + (f", {trial.user_attrs['reason']}" if trial.user_attrs.get("reason") else "")
@@ -301,34 +356,35 @@ def show(name: str, number: int | None, settings: Settings, as_json: bool) -> No
         print_table(
             ("hyperparameter", "value"), [(k, show_value(v)) for k, v in trial.user_attrs.get("config", {}).items()]
         )
+        if not goals.plain and (figures := shown.figures(trial, goals)):
+            print_table(("figure", "value"), [(n, written(n, v)) for n, v in figures.items()])
         keys = [k for k in (epochs[0] if epochs else {}) if not k.startswith("system/")]
         print_table(("epoch", *keys), [(str(i), *(f"{e[k]:.4g}" for k in keys)) for i, e in enumerate(epochs, 1)])
         return None
     if as_json:
-        found = [_brief(study, t) for t in trials]
-        found += [_brief(study, t) | {"version": of, "left_behind": why} for t, of, why in behind]
+        found = [_brief(study, t, goals) for t in trials]
+        found += [_brief(study, t, goals) | {"version": of, "left_behind": why} for t, of, why in behind]
         return emit(sorted(found, key=lambda each: int(each["trial"])))
     owner = owner_of(study, settings)
     rows = []
-    for t in trials:
-        value, config = figures.value_of(t, study), t.user_attrs.get("config", {})
+    for t, cells in zip(trials, shown.progress_cells(study, trials, goals), strict=True):
+        config = t.user_attrs.get("config", {})
         rows.append(
             (
                 str(t.number),
                 _state(t, owner),
-                "-" if value is None else f"{value:.4f}",
-                str(len(t.intermediate_values)),
+                *cells,
+                str(ranking.epochs(t)),
                 *(show_value(config.get(c, "-")) for c in space),
                 t.user_attrs.get("reason", ""),
             )
         )
-    for t, of, why in behind:
-        value, config = figures.value_of(t, study), t.user_attrs.get("config", {})
+    stood = shown.progress_cells(study, [t for t, _, _ in behind], goals)
+    for (t, of, why), cells in zip(behind, stood, strict=True):
         said = f"of version {of}: {why}" + (f" ({t.user_attrs['reason']})" if t.user_attrs.get("reason") else "")
-        cells = [show_value(config.get(c, "-")) for c in space]
-        seen = "-" if value is None else f"{value:.4f}"
-        rows.append((str(t.number), t.state.name.lower(), seen, str(len(t.intermediate_values)), *cells, said))
-    print_table(("trial", "state", "best value", "epochs", *space, "reason"), rows)
+        config = [show_value(t.user_attrs.get("config", {}).get(c, "-")) for c in space]
+        rows.append((str(t.number), t.state.name.lower(), *cells, str(ranking.epochs(t)), *config, said))
+    print_table(("trial", "state", *shown.progress(goals), "epochs", *space, "reason"), rows)
     _print_unshown(space, trials)
     if behind:
         print(f"trials of earlier versions of the space do not count: {', '.join(str(t.number) for t, _, _ in behind)}")
@@ -352,35 +408,40 @@ def _space(study: optuna.Study) -> tuple[str, ...]:
         return ()
 
 
-def best(name: str, top: int, settings: Settings, as_json: bool) -> None:
-    """The best complete trials of a study."""
-    from search import figures
+def best(name: str, top: int | None, settings: Settings, as_json: bool) -> None:
+    """The `top` best complete trials of a study; None is the best, or of several objectives all on the front."""
+    from search import ranking
 
     study = load(name, settings)
-    leading = figures.ranked(study)[:top]
+    goals = shown.goals_of(study)
+    leading = ranking.front(study) if top is None else ranking.ranked(study)[:top]
     if not leading:
-        raise InputError(f"study {name!r} has no complete trial yet; go on: python -m search resume {name}")
+        raise InputError(shown.none_within(name, ranking.complete(study), goals))
     if as_json:
-        return emit([_brief(study, t) for t in leading])
-    _print_best(study, leading)
+        return emit([_brief(study, t, goals) for t in leading])
+    if goals.several:
+        print(shown.head(study, goals))
+    _print_best(study, leading, goals)
     for t in leading:
         print(f"trial {t.number}: {' '.join(f'{k}={show_value(v)}' for k, v in t.user_attrs['config'].items())}")
 
 
-def _print_best(study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
+def _print_best(study: optuna.Study, trials: Sequence[FrozenTrial], goals: Goals) -> None:
+    from search import ranking
+
     columns = _space(study)
     rows = [
         (
             str(t.number),
-            f"{t.value:.4f}",
+            *shown.cells(t, goals),
             *(show_value(t.user_attrs["config"].get(c, "-")) for c in columns),
             f"{t.user_attrs.get('parameters', 0):,}",
-            str(len(t.intermediate_values)),
+            str(ranking.epochs(t)),
             t.user_attrs.get("baseline", ""),
         )
         for t in trials
     ]
-    print_table(("trial", "value", *columns, "parameters", "epochs", "baseline"), rows)
+    print_table(("trial", *shown.columns(goals), *columns, "parameters", "epochs", "baseline"), rows)
     _print_unshown(columns, trials)
 
 
@@ -393,9 +454,10 @@ def _print_unshown(columns: Sequence[str], trials: Sequence[FrozenTrial]) -> Non
 
 def outcome(ended: Outcome, settings: Settings, as_json: bool) -> int:
     """How a run ended: the best trials and the two commands a person wants next. Returns the exit code."""
-    from search import figures
+    from search import auditing, ranking
 
     study = load(ended.study, settings)
+    goals = shown.goals_of(study)
     if as_json:
         emit(
             _standing(study, settings)
@@ -409,15 +471,23 @@ def outcome(ended: Outcome, settings: Settings, as_json: bool) -> int:
         return ended.exit_code
     counts = ", ".join(f"{count} {state}" for state, count in ended.counts.items()) or "no trials"
     print(f"\n{ended.study}: {counts}" + (f"; ended: {ended.reason}" if ended.reason else ""))
-    leading = figures.ranked(study)[:5]
+    leading = ranking.front(study) if goals.several else ranking.ranked(study)[:5]
+    if leading and goals.several:
+        more = f", the first {MOST_SHOWN}" if len(leading) > MOST_SHOWN else ""
+        print(shown.head(study, goals) + more)
     if leading:
-        _print_best(study, leading)
+        _print_best(study, leading[:MOST_SHOWN], goals)
+    elif complete := ranking.complete(study):
+        print(shown.none_within(ended.study, complete, goals))
+    found = auditing.audit(study)
+    if found is not None:
+        print(f"audit: {found}")
     print()
     if ended.reason.startswith(USED_UP):
         print(f"go on:    python -m search resume {ended.study} --budget MORE")
     elif ended.reason in ("interrupted", TIME_LIMIT) or "paused" in ended.counts or ended.exit_code:
         print(f"go on:    python -m search resume {ended.study}")
     print(f"browse:   python -m search ui --study {ended.study}")
-    if leading:
+    if leading and study.user_attrs["plan"].get("executor") != simulated.SIMULATE:
         print(f"promote:  python -m search promote {ended.study}")
     return ended.exit_code

@@ -15,9 +15,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search import repeats, store, versions, warm, whole
+from search.engines import keras_tuner
 from search.engines import optuna as engine
-from search.mirror import REASON, STATUS
+from search.engines.scheduler import UNTIL
+from search.goals import Figures, Goals, final, is_final
+from search.mirror import REASON, STATUS, TOLD
 from search.plan import Plan
+from search.ranking import BEST_EPOCH, FIGURES, TRAINED
+from search.trial.schedule import best_epoch
 from spaces import Space, config_hash
 from spaces.datasets import describe
 from tracking.audit import Found
@@ -25,7 +30,7 @@ from tracking.audit import Found
 STATIC = (
     *("config", "config.hash", "seed", "asked.seed", "asks", "epochs", "parameters", "baseline", "milestones"),
     *(versions.ASSUMED, versions.ASIDE, versions.BEGAN_AS, warm.FROM),
-    *("patience", repeats.REPEAT_OF, repeats.REPEAT_TRIAL, repeats.REPEAT_INDEX),
+    *("patience", repeats.REPEAT_OF, repeats.REPEAT_TRIAL, repeats.REPEAT_INDEX, engine.NOTED, keras_tuner.ASKED),
 )
 NEEDED = ("config", "config.hash", "seed", "epochs", "parameters")
 RUNG = "completed_rung_"  # how Optuna's pruners that compare at rungs note one
@@ -180,17 +185,27 @@ def recorded(folder: Path, metric: str) -> tuple[list[dict[str, Any]], int]:
 
 
 def events(
-    left: Remains, have: Sequence[dict[str, Any]], metric: str, names: Set[str], provenance: str
+    left: Remains,
+    have: Sequence[dict[str, Any]],
+    goals: Goals,
+    known: Figures,
+    names: Set[str],
+    provenance: str,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The events that the trial's record has with those that it lost, and a line for what is gone from everywhere.
 
-    `names` are the metrics that other trials of the study have, `provenance` is what it began with if it lost that.
+    `known` are the figures of its configuration, `names` are the metrics that other trials of the study have,
+    `provenance` is what it began with if it lost that.
     """
     new = [*_attempts(left, have, provenance), *_started(left, have)]
-    new += [*_epochs(left, have, metric), *_verdict(left, have)]
+    new += [*_epochs(left, have, goals.metric), *_verdict(left, have)]
+    new += _measured(left, have, [*have, *new], goals, known)
     new += _finished(left, have, [*have, *new])
     everything = [event for _, event in sorted(enumerate([*have, *new]), key=lambda e: (e[1]["time"], e[0]))]
-    return everything, _gone(left, have, everything, names)
+    judged = [event["figures"] for event in new if event["event"] == "measured"]
+    lost = [name for figures in judged for name in goals.names if name not in figures]
+    lines = [f"trial {left.number}: gone from everywhere: {', '.join(lost)}"] if lost else []
+    return everything, _gone(left, have, everything, names) + lines
 
 
 def _attempts(left: Remains, have: Sequence[Mapping[str, Any]], provenance: str) -> list[dict[str, Any]]:
@@ -225,7 +240,7 @@ def _epochs(left: Remains, have: Sequence[Mapping[str, Any]], metric: str) -> li
     known = {event["epoch"] for event in have if event["event"] == "epoch"}
     there: dict[int, tuple[float, dict[str, float]]] = {}
     for key, points in (left.run.metrics if left.run else {}).items():
-        for point in points if key != f"best_{metric}" else ():
+        for point in points if not is_final(key) else ():
             there.setdefault(point.step, (point.timestamp / 1000, {}))[1].setdefault(key, point.value)
     for step, value in (left.row.intermediate_values if left.row else {}).items():
         there.setdefault(step - 1, (_end(left) or _start(left) or 0.0, {}))[1].setdefault(metric, value)
@@ -236,13 +251,61 @@ def _epochs(left: Remains, have: Sequence[Mapping[str, Any]], metric: str) -> li
     ]
 
 
+def _measured(
+    left: Remains,
+    have: Sequence[Mapping[str, Any]],
+    every: Sequence[Mapping[str, Any]],
+    goals: Goals,
+    known: Figures,
+) -> list[dict[str, Any]]:
+    """What a complete trial is judged by: what the stores have of it, the rest from its epochs and configuration."""
+    row = left.row if left.row is not None and left.row.state.is_finished() else None
+    state = row.state if row is not None else left.ended
+    if goals.plain or state != TrialState.COMPLETE or any(e["event"] == "measured" for e in have):
+        return []
+    history = [e["metrics"] for e in _in_order(every)]
+    found: dict[str, float] = {}
+    unknown = {"latency_ms": math.nan}  # only a worker measures it
+    with contextlib.suppress(KeyError):  # an epoch lost what is asked for
+        told = goals.figures(history, known, unknown) if history else {}
+        found = {name: value for name, value in told.items() if not math.isnan(value)}
+    for name in goals.names:
+        points = left.run.metrics.get(final(name), []) if left.run else []
+        found |= {name: points[-1].value} if points else {}
+    if row is not None:
+        found |= dict(zip((o.name for o in goals.objectives), row.values or (), strict=False))
+        found |= row.user_attrs.get(FIGURES, {})
+    best = best_epoch(history, goals.metric, goals.direction) if history else 0
+    at = _end(left) or max((e["time"] for e in every), default=0.0)
+    return [{"time": at, "event": "measured", "figures": found, "best_epoch": best}]
+
+
 def _verdict(left: Remains, have: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What the pruner noted of it, which the study store has."""
     known = notes(have)
     row = left.row.system_attrs if left.row else {}
     lost = {k: v for k, v in row.items() if k.startswith(RUNG) and k not in known}
     at = _end(left) or max((e["time"] for e in have), default=0.0)
-    return [{"time": at, "event": "verdict", "epochs": 0, "prune": False, "notes": lost}] if lost else []
+    found = [{"time": at, "event": "verdict", "epochs": 0, "prune": False, "notes": lost}] if lost else []
+    return found + _rests(left, have, at)
+
+
+def _rests(left: Remains, have: Sequence[Mapping[str, Any]], at: float) -> list[dict[str, Any]]:
+    """Where it rests, and how it was gone on with, which the study store has."""
+    attrs, said = left.row.user_attrs if left.row else {}, store.standing(have)
+    found: list[dict[str, Any]] = []
+    more = attrs.get(keras_tuner.MORE, [])[len(said.get(keras_tuner.MORE, [])) :]
+    for entry in more:
+        until = attrs.get(UNTIL) if entry is more[-1] else entry.get("until")
+        found.append({"event": "promoted", "epochs": entry.get("from", 0), "until": until, keras_tuner.ASKED: entry})
+    audited, rests = attrs.get(engine.AUDITED), attrs.get(engine.RESTS)
+    if audited is not None and audited != said.get(engine.AUDITED):
+        found.append({"event": "verdict", "epochs": audited, "prune": False, "notes": {}, "audited": True})
+    if rests is not None and rests != said.get(engine.RESTS):
+        found.append({"event": "verdict", "epochs": rests, "prune": False, "notes": {}, "rest": True})
+    elif rests is None and engine.RESTS in attrs and not more and said.get(engine.RESTS, 0) is not None:
+        found.append({"event": "promoted", "epochs": said.get(engine.RESTS, 0)})
+    return [{"time": at, **event} for event in found]
 
 
 def _finished(
@@ -259,7 +322,7 @@ def _finished(
     said |= {name: tags[f"search.trial.{name}"] for name in (REASON, "error") if f"search.trial.{name}" in tags}
     constraints = {}
     if row is not None:
-        said |= {k: v for k, v in row.user_attrs.items() if k in ("attempts", REASON, "error", "memory")}
+        said |= {k: v for k, v in row.user_attrs.items() if k in (*TOLD, "memory")}
         constraints = row.constraints
     last = max((e["time"] for e in every), default=0.0)
     at = max(_end(left) or last, last)
@@ -273,7 +336,7 @@ def _gone(
     recorded = {e["epoch"]: set(e["metrics"]) for e in every if e["event"] == "epoch"}
     before = {e["epoch"] for e in have if e["event"] == "epoch"}
     spoken = set(left.run.metrics) if left.run else set()
-    names = set(others).union(*recorded.values()) | {n for n in spoken if not n.startswith("best_")}
+    names = set(others).union(*recorded.values()) | {n for n in spoken if not is_final(n)}
     lines = []
     for epoch in sorted(set(recorded) - before):
         lost = sorted(names - recorded[epoch])
@@ -308,50 +371,73 @@ def notes(recorded: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 # ---- its row
 
 
-def row(left: Remains, recorded: Sequence[Mapping[str, Any]], space: Space) -> FrozenTrial:
+def row(left: Remains, recorded: Sequence[Mapping[str, Any]], goals: Goals) -> FrozenTrial:
     """The trial as the study store must have it. Needs its `record`; `recorded` are its events."""
     assert left.record is not None
     ends = [e for e in recorded if e["event"] == "finished"]
     begun = [e for e in recorded if e["event"] == "attempt"]
-    epochs = {e["epoch"]: e["metrics"][space.metric] for e in _in_order(recorded)}
+    epochs = {e["epoch"]: e["metrics"][goals.metric] for e in _in_order(recorded)}
+    judged = next((e for e in recorded if e["event"] == "measured"), None)
     attributes: dict[str, Any] = {"attempts": max((e["attempt"] for e in begun), default=0), "state": "paused"}
-    state, value, constraints = TrialState.RUNNING, None, None
+    state, constraints = TrialState.RUNNING, None
+    values: list[float] | None = None
     if ends:
         state = TrialState[ends[-1]["state"]]
         attributes |= ends[-1].get("attributes", {})
         constraints = ends[-1].get("constraints")
     attributes |= left.row.user_attrs if left.row else {}
+    attributes |= store.standing(recorded)
     if state == TrialState.RUNNING:
         attributes["state"] = "paused"
+    if not goals.by_epoch and epochs:
+        attributes[TRAINED] = max(attributes.get(TRAINED, 0), len(epochs))
+    if state == TrialState.COMPLETE and judged is not None:
+        attributes |= {FIGURES: judged["figures"], BEST_EPOCH: judged["best_epoch"]}
+        constraints = goals.constraints(judged["figures"]) | (constraints or {})
     if state == TrialState.COMPLETE:
-        value = _best(left, recorded, epochs, space)
-        state = TrialState.FAIL if value is None else state
-    elif state == TrialState.PRUNED and epochs and math.isfinite(epochs[max(epochs)]):
-        value = epochs[max(epochs)]  # as Optuna does where a trial is told so
+        values = _values(left, recorded, epochs, goals, judged)
+        state = TrialState.FAIL if values is None else state
+    elif state == TrialState.PRUNED and goals.by_epoch and epochs and math.isfinite(epochs[max(epochs)]):
+        values = [epochs[max(epochs)]]  # as Optuna does where a trial is told so
     fixed = left.record["attributes"]
     made = engine.restored(
         left.record,
         state=state,
-        value=value,
-        intermediate_values={epoch + 1: value for epoch, value in epochs.items()},
+        values=values,
+        intermediate_values={epoch + 1: value for epoch, value in epochs.items()} if goals.by_epoch else {},
         constraints=constraints or None,
-        user_attrs={k: v for k, v in attributes.items() if k not in fixed or k == "attempts"},
+        user_attrs={k: v for k, v in attributes.items() if k not in fixed or k in ("attempts", UNTIL)},
         system_attrs=dict(notes(recorded)),
     )
     return _timed(made, left, recorded)
 
 
+def _values(
+    left: Remains,
+    recorded: Sequence[Mapping[str, Any]],
+    epochs: Mapping[int, float],
+    goals: Goals,
+    judged: Mapping[str, Any] | None,
+) -> list[float] | None:
+    """The values of a complete trial: as they were written down; None where that is gone from everywhere."""
+    if goals.plain:
+        value = _best(left, recorded, epochs, goals)
+        return None if value is None else [value]
+    figures = judged["figures"] if judged is not None else {}
+    return goals.values(figures) if all(o.name in figures for o in goals.objectives) else None
+
+
 def _best(
-    left: Remains, recorded: Sequence[Mapping[str, Any]], epochs: Mapping[int, float], space: Space
+    left: Remains, recorded: Sequence[Mapping[str, Any]], epochs: Mapping[int, float], goals: Goals
 ) -> float | None:
     """The value of a complete trial: of its epochs where all are there, else what the stores say."""
-    best = max if space.direction == "maximize" else min
+    best = max if goals.direction == "maximize" else min
     everything = {e["epoch"] for e in recorded if e["event"] == "epoch"}
     if epochs and set(epochs) == everything:
         return best(epochs.values())
     if left.row is not None and left.row.state == TrialState.COMPLETE and left.row.values:
         return left.row.values[0]
-    told = left.run.metrics.get(f"best_{space.metric}", []) if left.run else []
+    told = left.run.metrics.get(f"best_{goals.metric}", []) if left.run else []
     return told[-1].value if told else (best(epochs.values()) if epochs else None)
 
 
@@ -386,7 +472,7 @@ def differences(found: FrozenTrial, expected: FrozenTrial) -> list[str]:
     wrong = []
     if found.state != expected.state:
         wrong.append(f"state {found.state.name}, not {expected.state.name}")
-    elif not _same((found.values or [None])[0], (expected.values or [None])[0]):
+    elif not _all_same(found.values or (), expected.values or ()):
         wrong.append("value")
     if found.params != expected.params or found.distributions != expected.distributions:
         wrong.append("parameters")
@@ -412,6 +498,10 @@ def placeholder(found: FrozenTrial | None) -> FrozenTrial:
         user_attrs=dict(found.user_attrs) | {engine.REFUSED: "lost"},
         system_attrs=dict(found.system_attrs),
     )
+
+
+def _all_same(one: Sequence[float], other: Sequence[float]) -> bool:
+    return len(one) == len(other) and all(map(_same, one, other))
 
 
 def _same(one: float | None, other: float | None) -> bool:

@@ -11,13 +11,12 @@ import os
 import re
 import shutil
 import socket
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from search import whole
+from search import clock, whole
 from search.trial.spec import TrialSpec
 from spaces.datasets.cache import sync_folder
 
@@ -79,10 +78,10 @@ def write_text(path: Path, text: str) -> None:
     # A space may raise with any text: half a surrogate must not end the study.
     with aside.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+        _sync(file)
     aside.replace(path)
-    sync_folder(path.parent)
+    if not clock.is_simulated():
+        sync_folder(path.parent)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -93,10 +92,16 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def stored_plan(study_folder: Path) -> dict[str, Any] | None:
+    """The plan that a study began with or went on with last, by its folder; None where that does not say."""
+    plan: dict[str, Any] | None = (read_json(study_folder / "study.json") or {}).get("attributes", {}).get("plan")
+    return plan
+
+
 def append(folder: Path, event: dict[str, Any]) -> float:
     """Add one event to a trial's events.jsonl; it is on disk when this returns its time (seconds since 1970)."""
     folder.mkdir(parents=True, exist_ok=True)
-    now = time.time()
+    now = clock.now()
     line = _line({"time": now, **event})
     path = folder / "events.jsonl"
     is_new = not path.exists()
@@ -104,11 +109,16 @@ def append(folder: Path, event: dict[str, Any]) -> float:
         if file.tell() and not _ends_in_newline(file):
             line = b"\n" + line  # a torn line must not swallow the next
         file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
-    if is_new:
+        _sync(file)
+    if is_new and not clock.is_simulated():
         sync_folder(folder)
     return now
+
+
+def _sync(file: IO[Any]) -> None:
+    file.flush()
+    if not clock.is_simulated():
+        os.fsync(file.fileno())
 
 
 def _ends_in_newline(file: IO[bytes]) -> bool:
@@ -144,6 +154,23 @@ def lines(damaged: int) -> str:
     return "1 damaged line" if damaged == 1 else f"{damaged} damaged lines"
 
 
+def standing(recorded: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a trial's record says of its rests, as attributes of the study store: where it rests, until when it trains
+    then, after which epochs it went on only to be audited. Nothing of what the record does not speak of."""
+    found: dict[str, Any] = {}
+    for event in recorded:
+        if event["event"] == "verdict" and event.get("rest"):
+            found["rests"] = event["epochs"]
+        elif event["event"] == "promoted":
+            found["rests"] = None
+            found |= {"until": event["until"]} if "until" in event else {}
+            if "oracle" in event:
+                found["oracle.more"] = [*found.get("oracle.more", []), event["oracle"]]
+        if event["event"] in ("verdict", "promoted") and event.get("audited"):
+            found["audited"] = event["epochs"]
+    return found
+
+
 def attempts(folder: Path) -> list[dict[str, Any]]:
     """A trial's attempts as they began: attempt, slot, provenance, time, and what the slot was made of."""
     return [event for event in events(folder) if event["event"] == "attempt"]
@@ -162,6 +189,17 @@ def epochs_of(recorded: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             by_epoch.setdefault(event["epoch"], event)
     # Only without a gap: what lies behind a lost epoch is trained again.
     return [by_epoch[number] for number in range(len(by_epoch)) if all(n in by_epoch for n in range(number + 1))]
+
+
+def measurement(folder: Path) -> dict[str, Any] | None:
+    """The event by which a trained trial's figures were written down, the first one; None where they were not."""
+    return next((event for event in events(folder) if event["event"] == "measured"), None)
+
+
+def measured(folder: Path) -> dict[str, float] | None:
+    """A trained trial's figures as they were written down; None where they were not."""
+    found = measurement(folder)
+    return None if found is None else dict(found["figures"])
 
 
 def remove_model(folder: Path) -> None:

@@ -9,32 +9,37 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import figures, mirror, renewal, store, versions, warm
+from search import clock, figures, mirror, ranking, renewal, simulated, store, versions, warm
 from search.asking import MEMORY, Asker
 from search.budget import Clock, share, trained
 from search.console import Progress, Row, Screen
 from search.engines import optuna as engine
-from search.engines.pruners import PRUNERS, rungs
+from search.engines import pruners
+from search.engines.menu import read
+from search.engines.scheduler import GO, UNTIL, Scheduler, resting
 from search.errors import FAILED, OK, InputError, SearchError
 from search.executors.devices import Slot
 from search.executors.local import Died, LocalExecutor
+from search.executors.simulate import SimulateExecutor
 from search.interrupt import Interrupt, heeded
 from search.lease import Lease, leased, owned
-from search.mirror import IDENTITY, MIRRORED, REASON, Mirror
-from search.plan import DATA, DECLARED, Plan, check_data, check_identity, describe_plan, said_space
+from search.mirror import IDENTITY, MIRRORED, REASON, TOLD, Mirror
+from search.plan import DATA, DECLARED, Plan, as_begun, check_data, check_identity, describe_plan, said_space
+from search.scores import Scores
 from search.settings import Settings
-from search.specs import space_of, trial_spec
+from search.specs import goals_of, space_of, trial_spec
 from search.trial.faults import MACHINE
 from search.trial.schedule import best_epoch
 from search.trial.spec import TrialSpec
-from search.weights import Shelf
+from search.weights import UNKEPT, Shelf
 from spaces import Space, declared
 from spaces.datasets import DataSpec, describe, prepare
+from tracking.nowhere import Nowhere
 from tracking.provenance import collect
 from tracking.runs import Run, Tracker
 
@@ -62,8 +67,8 @@ class Outcome:
 class Active:
     """A trial on a slot: its handle in the study, its run, its spec, its epochs so far.
 
-    `ending` is why it alone must stop, as (reason, words); `began` is on the monotonic clock, `before` the seconds
-    that earlier attempts took.
+    `ending` is why it alone must stop, as (reason, words), `rests` the epochs after which it is to wait, None where it
+    is not; `began` is on the monotonic clock, `before` the seconds that earlier attempts took.
     """
 
     trial: optuna.Trial
@@ -74,21 +79,25 @@ class Active:
     before: float
     devices: dict[str, float]
     reported: frozenset[int]
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=clock.monotonic)
     ending: tuple[str, str] | None = None
+    rests: int | None = None
 
     @property
     def seconds(self) -> float:
         """How long this attempt has run."""
-        return time.monotonic() - self.began
+        return clock.monotonic() - self.began
 
 
-def run(plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = False) -> Outcome:
+def run(
+    plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = False, untracked: bool = False
+) -> Outcome:
     """Run or go on with the study of `plan` until its trials are done, its time is up or it is interrupted.
 
-    `offline` takes an MLflow that is away for granted. Raises SearchError, SpaceError or TrackingError with one line
-    for people.
+    `offline` takes an MLflow that is away for granted, `untracked` tells it nothing. Raises SearchError, SpaceError or
+    TrackingError with one line for people.
     """
+    plan = as_begun(plan, store.stored_plan(settings.study_folder(plan.study)))
     space = space_of(plan)
     progress = Progress(
         plan.study,
@@ -97,15 +106,12 @@ def run(plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = 
         plan.trials,
         max if space.direction == "maximize" else min,
         slots=len(plan.slots),
+        several=goals_of(plan, space).several,
     )
     screen = Screen(progress, quiet=quiet)
     for line in describe_plan(plan):
         screen.say(line)
-    if space.fetch is not None:
-        space.fetch({name: p.choices for name, p in declared(space, plan.narrowings).items()}, screen.say)
-    data_folder = prepare(
-        space.dataset, cache=settings.cache, data=settings.data, progress=screen.console.is_terminal, say=screen.say
-    )
+    data_folder = settings.cache if plan.table else _prepared(plan, space, settings, screen)
     folder = settings.study_folder(plan.study)
     # From here on a first Ctrl-C closes the study in good order, whatever an earlier process left behind.
     with heeded() as interrupt, owned(folder, plan.study):
@@ -115,21 +121,44 @@ def run(plan: Plan, settings: Settings, *, quiet: bool = False, offline: bool = 
             screen.say(line)
         with leased(study, screen.say) as lease:
             versions.check_newest(study, plan.study)
-            tracker = Tracker(settings.tracking_uri, space.name, settings.artifacts, offline=offline)
-            executor = LocalExecutor(
-                plan.slots,
-                folder,
-                backend=plan.backend,
-                max_trials=plan.worker_trials,
-                max_memory=plan.worker_memory,
-                trial_memory=plan.memory,
-            )
-            with executor:
+            tracker = _tracker(space, settings, offline, untracked)
+            with _executor(plan, space, folder) as executor:
                 session = Session(plan, space, study, folder, data_folder, executor, tracker, screen, interrupt, lease)
-                with screen:
-                    session.story()
+                try:
+                    with screen:
+                        session.story()
+                finally:
+                    session.asker.close()
             interrupt.armed = False  # what is left takes seconds and must not be torn
             return session.finish()
+
+
+def _prepared(plan: Plan, space: Space, settings: Settings, screen: Screen) -> Path:
+    """The folder of the images, once all that trials need is there."""
+    if space.fetch is not None:
+        space.fetch({name: p.choices for name, p in declared(space, plan.narrowings).items()}, screen.say)
+    return prepare(
+        space.dataset, cache=settings.cache, data=settings.data, progress=screen.console.is_terminal, say=screen.say
+    )
+
+
+def _tracker(space: Space, settings: Settings, offline: bool, untracked: bool) -> Tracker:
+    if untracked:
+        return cast(Tracker, Nowhere())
+    return Tracker(settings.tracking_uri, space.name, settings.artifacts, offline=offline)
+
+
+def _executor(plan: Plan, space: Space, folder: Path) -> LocalExecutor | SimulateExecutor:
+    if plan.table:
+        return SimulateExecutor(plan.slots, folder, simulated.open_table(plan), space)
+    return LocalExecutor(
+        plan.slots,
+        folder,
+        backend=plan.backend,
+        max_trials=plan.worker_trials,
+        max_memory=plan.worker_memory,
+        trial_memory=plan.memory,
+    )
 
 
 def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
@@ -137,11 +166,12 @@ def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
     settings.home.mkdir(parents=True, exist_ok=True)
     opened = engine.storage(settings.storage)
     known = {s.study_name for s in engine.studies(opened)}
-    pruner = PRUNERS[plan.pruner](plan.epochs)
+    if plan.table and simulated.alone(engine.plans(opened)):
+        engine.unsynced(opened)
     learnt = warm.begin(plan, space, settings) if plan.study not in known else None  # before there is a study
-    study = engine.open_study(
-        opened, plan.study, direction=space.direction, pruner=pruner, create=plan.study not in known
-    )
+    pruner = pruners.make(read("pruner", plan.pruner), plan.epochs)
+    directions = [objective.direction for objective in goals_of(plan, space).objectives]
+    study = engine.open_study(opened, plan.study, direction=directions, pruner=pruner, create=plan.study not in known)
     folder = settings.study_folder(plan.study)
     attrs = study.user_attrs
     stored = attrs.get("plan")
@@ -169,7 +199,7 @@ def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
     said[versions.VERSIONS] = attrs.get(versions.VERSIONS) or versions.first(space)
     learnt = attrs.get(warm.WARM) if stored else (learnt or warm.begin(plan, space, settings))
     said |= {warm.WARM: learnt} if learnt else {}
-    store.write_json(folder / "study.json", {"study": plan.study, "direction": space.direction, "attributes": said})
+    store.write_json(folder / "study.json", {"study": plan.study, "directions": directions, "attributes": said})
     for name, value in said.items():
         if attrs.get(name) != value:
             study.set_user_attr(name, value)
@@ -199,7 +229,7 @@ class Session:
         study: optuna.Study,
         folder: Path,
         data_folder: Path,
-        executor: LocalExecutor,
+        executor: LocalExecutor | SimulateExecutor,
         tracker: Tracker,
         screen: Screen,
         interrupt: Interrupt,
@@ -210,19 +240,21 @@ class Session:
         self.lease, self.tracker = lease, tracker
         self.data: DataSpec = describe(space.dataset)
         self.mirror = Mirror(tracker, study, plan, space, folder, mirror.keep_provenance(folder, collect(Path.cwd())))
+        self.scores = Scores(goals_of(plan, space), space, study)
         self.shelf = Shelf(study, folder, space, tracker, plan.keep)
         self.clock = Clock(plan.timeout, plan.budget, folder)
-        self.rungs = tuple(rungs(plan.epochs)) if plan.pruner == "asha" else None  # None: the pruner looks every epoch
+        self.scheduler = Scheduler(study, plan.pruner, plan.epochs, audit=plan.audit, seed=plan.seed)
         self.active: dict[int, Active] = {}
         self.waiting: list[FrozenTrial] = []
         self.found: set[int] = set()  # trials whose run may have been made already
         begin_with = warm.load(study, plan, space, folder)
         self.asker = Asker(plan, space, study, folder, begin_with, say=screen.step, passed_over=self._passed_over)
         self.reason = ""  # why running trials are to stop
+        self.untracked = isinstance(tracker, Nowhere)
         self.pressed = 0  # Ctrl-C, when the study's end began
         self.said_waiting = self.gave_up = False  # at the end, of MLflow
         self.fault = ""  # of the machine, in one line that says what to do
-        self.nothing_left = False
+        self.nothing_left = False  # but what rests may still go on
         self.failures = 0  # in a row
 
     # ---- the story
@@ -236,6 +268,8 @@ class Session:
                 if not self.reason:
                     self._fill_slots()
                 if not self.active and (self.reason or (self.nothing_left and not self.waiting)):
+                    if not self.reason:
+                        self._end_resting()
                     break
                 for slot, number, message in self.executor.events(TICK):
                     if not isinstance(message, Died) and message["event"] == "leftovers":
@@ -269,8 +303,10 @@ class Session:
         self.mirror.describe_study()
         self.tracker.reopen(self.mirror.parent)
         trials = self.study.get_trials(deepcopy=False)
-        self.waiting = engine.unfinished(trials)
-        self.found = {trial.number for trial in self.waiting}
+        unfinished = [self._as_recorded(trial) for trial in engine.unfinished(trials)]
+        self.waiting = [trial for trial in unfinished if resting(trial) is None]
+        self.screen.progress.resting |= {trial.number for trial in unfinished if resting(trial) is not None}
+        self.found = {trial.number for trial in unfinished}
         mirrored = set(self.study.user_attrs.get(MIRRORED, ()))
         behind = [t for t in engine.counted(trials) if t.state.is_finished() and t.number not in mirrored]
         for trial, _, _ in versions.left(trials):  # of an earlier version: its run says so, and stays
@@ -325,14 +361,56 @@ class Session:
 
     def _fill_slots(self) -> None:
         for slot in self.executor.free():
-            if self.waiting:
-                self._start(self.waiting.pop(0), slot)
-                continue
-            trial = None if self.nothing_left else self.asker.next()
+            trial = self._next()
             if trial is None:
-                self.nothing_left = True
                 return
             self._start(trial, slot)
+
+    def _next(self) -> FrozenTrial | None:
+        """The trial that a free slot takes: one that waits, one that rests and may go on, or a new one."""
+        if self.waiting:
+            return self.waiting.pop(0)
+        number = self.scheduler.promoted(last=self.nothing_left)
+        if number is None and not self.nothing_left:
+            trial = self.asker.next()
+            if trial is not None:
+                return trial if resting(trial) is None else self._wake(trial)
+            if self.asker.waits and self.active:  # the sampler wants to hear of them first
+                return None
+            self.nothing_left = True
+            number = self.scheduler.promoted(last=True)
+        if number is not None:
+            return self._wake(engine.numbered(self.study, number))
+        if not self.active:
+            for trial in self.scheduler.audited(self._resting()):
+                return self._wake(trial, audited=True)
+        return None
+
+    def _resting(self) -> list[FrozenTrial]:
+        trials = engine.unfinished(self.study.get_trials(deepcopy=False))
+        return [trial for trial in trials if resting(trial) is not None]
+
+    def _wake(self, frozen: FrozenTrial, *, audited: bool = False) -> FrozenTrial:
+        """A resting trial goes on; that is written down before it is acted on."""
+        epochs = resting(frozen)
+        event = {"event": "promoted", "epochs": epochs, "until": frozen.user_attrs.get(UNTIL)}
+        store.append(store.trial_folder(self.folder, frozen.number), event | ({"audited": True} if audited else {}))
+        trial = engine.reopen(self.study, frozen)
+        if audited:
+            trial.set_user_attr(engine.AUDITED, epochs)
+        trial.set_user_attr(engine.RESTS, None)
+        return engine.numbered(self.study, frozen.number)
+
+    def _as_recorded(self, frozen: FrozenTrial) -> FrozenTrial:
+        """An unfinished trial as its record has it: a kill may have come before the study store was told."""
+        said = store.standing(store.events(store.trial_folder(self.folder, frozen.number)))
+        wrong = {name: value for name, value in said.items() if frozen.user_attrs.get(name) != value}
+        if not wrong:
+            return frozen
+        trial = engine.reopen(self.study, frozen)
+        for name, value in wrong.items():
+            trial.set_user_attr(name, value)
+        return engine.numbered(self.study, frozen.number)
 
     # ---- run
 
@@ -349,9 +427,7 @@ class Session:
                 f"trial {frozen.number}: {store.lines(damaged)} of its record left out; "
                 "an epoch that was there is trained again"
             )
-        for event in recorded:  # killed between writing it down and reporting it
-            if event["epoch"] + 1 not in frozen.intermediate_values:
-                trial.report(event["metrics"][self.space.metric], event["epoch"] + 1)
+        self.scores.catch_up(trial, frozen, recorded)
         spec = trial_spec(
             self.plan,
             self.space,
@@ -361,7 +437,7 @@ class Session:
             data_folder=self.data_folder,
             attempt=attempt,
             recorded=len(recorded),
-            rungs=self.rungs or (),
+            rungs=self.scheduler.rungs(frozen),
         )
         spec = replace(spec, pictures=str(store.pictures_folder(self.folder)))
         if attempt > 1 and self._pruned_before(trial, spec):
@@ -394,7 +470,8 @@ class Session:
             case "epoch":
                 self.executor.answer(slot, {"do": self._on_epoch(active, message)})
             case "trained":
-                self.executor.answer(slot, {"package": self.shelf.has_room(message["value"])})
+                stands = self.scores.trained(active.spec, active.history, message)
+                self.executor.answer(slot, {"package": self.shelf.has_room(stands)})
             case "done":
                 self._on_done(active, message)
             case "failed" if message["reason"] == "oom":
@@ -431,29 +508,42 @@ class Session:
         recorded = store.append(active.spec.path, event)
         active.history.append(metrics)
         self.mirror.epoch(active.run, event | {"time": recorded})
-        value = metrics[self.space.metric]
         # A step is epochs trained, so that a rung of 3 means three epochs.
         if epoch + 1 not in active.reported:  # a study taken over without its folders trains them again
-            active.trial.report(value, epoch + 1)
+            self.scores.report(active.trial, metrics, epoch + 1)
         self.screen.epoch(number, epoch + 1, metrics)
-        return "prune" if self._prunes(active.trial, active.spec, epoch + 1) else stop
+        if word := self._decide(active.trial, active.spec, epoch + 1):
+            active.rests = epoch + 1 if word == "rest" else None
+            return "prune" if word == "prune" else "stop"
+        return stop
 
-    def _prunes(self, trial: optuna.Trial, spec: TrialSpec, epochs: int) -> bool:
-        """Whether the pruner stops a trial after `epochs`; what it says is written down before it is acted on."""
-        compared = self.rungs is None or epochs in self.rungs
-        if epochs >= spec.epochs or spec.patience == 0 or not compared:
-            return False
-        verdict, notes = engine.should_prune(self.study, trial)
-        if verdict or notes:
-            store.append(spec.path, {"event": "verdict", "epochs": epochs, "prune": verdict, "notes": notes})
-            engine.note_verdict(self.study, trial, notes)
-        return verdict
+    def _decide(self, trial: optuna.Trial, spec: TrialSpec, epochs: int) -> str:
+        """What else than going on becomes of a trial after `epochs`: prune or rest; empty where it goes on.
+
+        What the scheduler says is written down before it is acted on.
+        """
+        if spec.patience == 0:  # a known setting
+            return ""
+        verdict = self.scheduler.after(trial, epochs, spec.epochs)
+        if verdict != GO:
+            said = {"prune": verdict.word == "prune", "notes": dict(verdict.notes)}
+            said |= {"rest": True} if verdict.word == "rest" else {}
+            said |= {"audited": True} if verdict.audited else {}
+            store.append(spec.path, {"event": "verdict", "epochs": epochs, **said})
+            engine.note_verdict(self.study, trial, verdict.notes)
+            if verdict.audited:
+                trial.set_user_attr(engine.AUDITED, epochs)
+                self.screen.step(f"trial {spec.number}: stopped after {epochs} epochs; goes on to be audited")
+        return "" if verdict.word == "go" else verdict.word
 
     def _pruned_before(self, trial: optuna.Trial, spec: TrialSpec) -> bool:
         """Whether a trial that goes on was to end where its record does: killed between the verdict and its end."""
-        said = [e for e in store.events(spec.path) if e["event"] == "verdict" and e["epochs"] == spec.recorded]
+        events = store.events(spec.path)
+        said = [e for e in events if e["event"] in ("verdict", "promoted") and e["epochs"] == spec.recorded]
         if not said:
-            return spec.recorded > 0 and self._prunes(trial, spec, spec.recorded)
+            return spec.recorded > 0 and self._decide(trial, spec, spec.recorded) == "prune"
+        if said[-1]["event"] == "promoted":
+            return False
         engine.note_verdict(self.study, trial, said[-1]["notes"])
         return bool(said[-1]["prune"])
 
@@ -463,18 +553,28 @@ class Session:
         if message["state"] == "stopped":
             if active.ending:
                 return self._failed(active, *active.ending)
+            if active.rests is not None and not self.reason:
+                return self._rest(active)
             return self._pause([active], f"after {len(active.history)} epochs")
-        pruned = message["state"] == "pruned"
-        reason = "pruned" if pruned else ("early stopping" if message["early"] else "")
+        pruned, folder, value = message["state"] == "pruned", active.spec.path, message["value"]
+        if message.get(UNKEPT):
+            active.trial.set_user_attr(UNKEPT, message[UNKEPT])
+            self.screen.say(f"trial {active.spec.number}: its model is not kept: {message[UNKEPT]}")
         self.asker.observe(active.trial, active.spec.config, True, message.get("peak_memory"))
+        if not pruned and (unusable := self.scores.unusable(folder, value)):
+            return self._failed(active, "nan", unusable)
+        over = "" if pruned else self.scores.over(folder)
+        early = "early stopping" if message["early"] else ""
+        reason = "pruned" if pruned else "; ".join(filter(None, (early, over)))
         if reason:
             active.trial.set_user_attr(REASON, reason)
         if pruned:
             self.study.tell(active.trial, state=TrialState.PRUNED)
         else:
-            self.study.tell(active.trial, message["value"])
+            self.scores.tell(active.trial, folder, value)
         self.failures = 0
-        self._ended(active, message["state"], f"best epoch {message['best_epoch'] + 1}")
+        note = f"best epoch {message['best_epoch'] + 1}"
+        self._ended(active, message["state"], f"{note}; {over}" if over else note)
 
     def _on_died(self, active: Active, died: Died) -> None:
         """A worker is gone: a limit of its trial, the study's end, memory, or a crash."""
@@ -534,14 +634,19 @@ class Session:
 
     def _ended(self, active: Active, state: str, note: str) -> None:
         """A trial is told: its record is closed, MLflow hears of it, its weights are offered."""
-        frozen = engine.numbered(self.study, active.spec.number)
-        said = {k: v for k, v in frozen.user_attrs.items() if k in ("attempts", REASON, "error", MEMORY)}
-        end = {"state": frozen.state.name, "attributes": said, "constraints": frozen.constraints}
-        store.append(active.spec.path, {"event": "finished", **end})
-        self.shelf.offer(active.run, frozen)
-        self.mirror.end(active.run, frozen)
+        frozen = self._told(active.spec.number, active.run)
         self._left(active)
+        self.screen.judged(active.spec.number, ranking.within(frozen), self.scores.leading())
         self.screen.ended(active.spec.number, state, note)
+
+    def _told(self, number: int, run: Run) -> FrozenTrial:
+        frozen = engine.numbered(self.study, number)
+        said = {k: v for k, v in frozen.user_attrs.items() if k in (*TOLD, MEMORY, UNKEPT)}
+        end = {"state": frozen.state.name, "attributes": said, "constraints": frozen.constraints}
+        store.append(store.trial_folder(self.folder, number), {"event": "finished", **end})
+        self.shelf.offer(run, frozen)
+        self.mirror.end(run, frozen)
+        return frozen
 
     def _left(self, active: Active) -> None:
         del self.active[active.spec.number]
@@ -554,12 +659,8 @@ class Session:
         trials = engine.counted(everything)
         done = [t for t in trials if t.state.is_finished()]
         progress.finished = len(done)
-        for t in done:
-            value = figures.value_of(t, self.study)
-            if value is not None and (
-                progress.best is None or progress.better(value, progress.best[1]) != progress.best[1]
-            ):
-                progress.best = (t.number, value)
+        progress.bests = {t.number: v for t in done if (v := self.scores.best_of(t)) is not None and ranking.within(t)}
+        progress.leading = self.scores.leading()
         name, total = self.plan.study, self.plan.trials
         if len(done) >= total:
             self.screen.say(
@@ -567,14 +668,14 @@ class Session:
             )
         elif trials:
             self.screen.say(
-                f"study {name} goes on: {len(done)} of {total} trials are done, {len(self.waiting)} unfinished"
+                f"study {name} goes on: {len(done)} of {total} trials are done, {len(trials) - len(done)} unfinished"
             )
 
     def _kill(self) -> None:
         self.executor.close(kill=True)
         self._pause(list(self.active.values()), "killed; goes on from its last checkpoint")
 
-    def _pause(self, trials: list[Active], note: str) -> None:
+    def _pause(self, trials: list[Active], note: str, state: str = "paused") -> None:
         """Unfinished trials leave their slots; MLflow is told first, since the study store may be what failed."""
         for active in trials:
             self.mirror.paused(active.run)
@@ -582,7 +683,22 @@ class Session:
             active.trial.set_user_attr("state", "paused")
             store.append(active.spec.path, {"event": "paused"})
             self._left(active)
-            self.screen.ended(active.spec.number, "paused", note)
+            self.screen.ended(active.spec.number, state, note)
+
+    def _rest(self, active: Active) -> None:
+        """A trial leaves its slot at a rung, to be gone on with where others turn out to be no better."""
+        active.trial.set_user_attr(engine.RESTS, active.rests)
+        self._pause([active], f"after {active.rests} epochs", "resting")
+
+    def _end_resting(self) -> None:
+        """Nothing more will run: what still rests was not good enough to go on."""
+        for frozen in self._resting():
+            trial = engine.reopen(self.study, frozen)
+            trial.set_user_attr(REASON, "pruned")
+            self.study.tell(trial, state=TrialState.PRUNED)
+            run = self.mirror.runs.get(frozen.number) or self.mirror.trial(frozen, fresh=False)
+            self._told(frozen.number, run)
+            self.screen.ended(frozen.number, "pruned", f"rested after {resting(frozen)} epochs to the end")
 
     def finish(self) -> Outcome:
         """Draw the study, close its run and say how it ended."""
@@ -596,7 +712,7 @@ class Session:
         status = "KILLED" if interrupted else ("FAILED" if failed else "FINISHED")
         self.study.set_user_attr("ended", {"status": status, "reason": why})
         self._flush()  # so that the runs' ids are known to what follows
-        self.mirror.end_study(status, why, pictures=self.interrupt.count == 0)
+        self.mirror.end_study(status, why, pictures=self.interrupt.count == 0 and not self.untracked)
         self._flush()
         self._close()
         if self.fault:
@@ -607,7 +723,7 @@ class Session:
         return Outcome(
             self.plan.study,
             {k: v for k, v in counts.items() if v},
-            (best[0].number, best[0].value or 0.0) if best else None,
+            (best[0].number, best[0].values[0]) if best else None,
             why,
             self.interrupt.exit_code if interrupted else code,
         )
@@ -636,6 +752,6 @@ class Session:
         refused = self.tracker.outbox.failures
         for line in untold(left, refused, self.plan.study):
             self.screen.say(line)
-        if not (left or refused):
+        if not (left or refused or self.untracked):
             done = [t.number for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
             self.study.set_user_attr(MIRRORED, done)

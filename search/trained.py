@@ -10,6 +10,7 @@ from typing import Any
 
 from search import store
 from search.errors import InputError
+from search.goals import is_final
 from tracking import audit
 from tracking.client import Connection
 from tracking.faults import told
@@ -49,8 +50,8 @@ def trained(folder: Path, run_id: str, connection: Connection) -> Trained:
 
 
 def epochs(found: audit.Found) -> list[dict[str, float]]:
-    """A run's metrics epoch by epoch, without those that only repeat the best one."""
-    metrics = {key: points for key, points in found.metrics.items() if not key.startswith("best_")}
+    """A run's metrics epoch by epoch, without those of the whole trial."""
+    metrics = {key: points for key, points in found.metrics.items() if not is_final(key)}
     last = max((p.step for p in metrics.get("loss", []) + metrics.get("val_loss", [])), default=-1)
     each: list[dict[str, float]] = [{} for _ in range(last + 1)]
     for key, points in metrics.items():

@@ -6,15 +6,17 @@ import os
 import subprocess
 import sys
 import webbrowser
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from search import listen, report
+from search import listen, report, shown
 from search.errors import FAILED, INTERRUPTED, OK, InputError, SearchError
+from search.goals import final
 from search.settings import Settings, masked
-from spaces import find
 from tracking import probe, server
+
+if TYPE_CHECKING:
+    import optuna
 
 START_LIMIT = 90.0  # seconds
 
@@ -24,16 +26,16 @@ def serve(settings: Settings, host: str, port: int, study: str | None, browser: 
 
     Raises InputError where nothing was recorded or the port is taken.
     """
-    attrs = report.load(study, settings).user_attrs if study else {}
+    opened = report.load(study, settings) if study else None
     if settings.tracking_uri.startswith(("http://", "https://")):
-        return _open(_url((settings.pages or settings.tracking_uri).rstrip("/"), attrs), browser)
+        return _open(_url((settings.pages or settings.tracking_uri).rstrip("/"), opened), browser)
     _check(settings, host, port)
     argv, extra = server.command(settings.tracking_uri, artifact_root=settings.artifacts, host=host, port=port)
     process = subprocess.Popen(argv, env=os.environ | extra, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         base = listen.url(host, port)
         _wait(process, base)
-        _open(_url(base, attrs), browser)
+        _open(_url(base, opened), browser)
         print("Ctrl-C ends it", flush=True)
         process.communicate()
         return FAILED if process.returncode else OK
@@ -66,17 +68,18 @@ def _wait(process: subprocess.Popen[bytes], base: str) -> None:
     raise SearchError(f"MLflow's server ended at once: {lines[-1] if lines else f'exit {process.returncode}'}")
 
 
-def _url(base: str, attrs: Mapping[str, Any]) -> str:
-    """The study's own page where one is named: its trials, the best first."""
-    if "mlflow.run_id" not in attrs:
+def _url(base: str, study: optuna.Study | None) -> str:
+    """The study's own page where one is named: its trials, the best in the first objective first."""
+    attrs = study.user_attrs if study else {}
+    if study is None or "mlflow.run_id" not in attrs:
         return base
-    space = find(attrs["plan"]["space"])
+    first = shown.goals_of(study).objectives[0]
     return server.study_url(
         base,
         attrs["mlflow.experiment_id"],
         attrs["mlflow.run_id"],
-        metric=f"best_{space.metric}",
-        maximize=space.direction == "maximize",
+        metric=final(first.name),
+        maximize=first.direction == "maximize",
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from search.engines import keras_tuner
 from search.engines import optuna as engine
 from search.errors import StudyBusy
 from search.links import RUN_ID
@@ -30,7 +31,8 @@ LEFT_SPACE = "left the space"  # the reason of a trial that was unfinished then
 ASSUMED, ASIDE = "assumed", "aside"  # of a trial: hyperparameters at defaults, and those no longer drawn
 BEGAN_AS = "began.hash"  # of an unfinished trial: the hash of its configuration when it began
 RECORD = ("id", "plan", "plan.first", VERSIONS, "warm")  # attributes of a study that study.json has too
-OUTSIDE = (RUN_ID, engine.POSITION, "memory")  # attributes that a placeholder shows, since others look for them
+OWN = (engine.POSITION, engine.NOTED, keras_tuner.ASKED)  # of a trial: what its sampler goes on from, in its space
+OUTSIDE = (RUN_ID, "memory")  # attributes that a placeholder shows, since others look for them
 
 
 def first(space: Space) -> list[dict[str, Any]]:

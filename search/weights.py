@@ -6,6 +6,7 @@ Which are kept is remembered with the study: Optuna lets nobody write to a finis
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -13,18 +14,20 @@ from queue import Empty, SimpleQueue
 import optuna
 from optuna.trial import FrozenTrial
 
-from search import figures, store
+from search import store
+from search.ranking import Point, places, point, signs
 from search.trial import checkpoints
 from search.trial.schedule import best_epoch
 from spaces import Space
 from tracking.runs import Run, Tracker
 
 ATTRIBUTE, NOTE = "weights", "weights.json"
+UNKEPT = "unkept"  # of a trial: why its model, of which the figures are right, cannot be served
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A trial whose weights MLflow keeps as logged model `model_id`; `value` is its best objective value."""
+    """A trial whose weights MLflow keeps as logged model `model_id`; `value` is its best of the first objective."""
 
     number: int
     value: float
@@ -34,8 +37,23 @@ class Kept:
 def kept(study: optuna.Study) -> list[Kept]:
     """Every trial whose weights are kept, the best first, the earlier of equals first."""
     found = [Kept(int(number), *entry) for number, entry in study.user_attrs.get(ATTRIBUTE, {}).items()]
-    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
-    return sorted(found, key=lambda k: (sign * k.value, k.number))
+    order = standing(study, {k.number: k.value for k in found})
+    return sorted(found, key=lambda k: (order[k.number], k.number))
+
+
+def standing(
+    study: optuna.Study, values: Mapping[int, float], new: Point | None = None
+) -> dict[int, tuple[int, float]]:
+    """What to sort trials of a study by, the best first: those of `values`, by number, with their first value.
+
+    What else the study has is known from it, but for a `new` trial that is not told yet.
+    """
+    trials = {t.number: t for t in study.get_trials(deepcopy=False)}
+    points = {n: p for n, t in trials.items() if (p := point(t, study))} | ({new.number: new} if new else {})
+    if len(study.directions) == 1:  # as it was when it was kept
+        points |= {n: Point(n, (v,), points[n].within if n in points else True) for n, v in values.items()}
+    lost = {n: (3, 0.0) for n in values if n not in points}
+    return places(list(points.values()), signs(study)) | lost
 
 
 def model_id(study: optuna.Study, number: int) -> str | None:
@@ -80,12 +98,13 @@ class Shelf:
         self._removing: set[int] = set()
         self._removed: SimpleQueue[int] = SimpleQueue()
 
-    def has_room(self, value: float) -> bool:
-        """Whether a trial of this value is among the best."""
-        if self.keep is None:
-            return True
-        sign = 1 if self.space.direction == "maximize" else -1
-        return sum(sign * k.value >= sign * value for k in kept(self.study)) < self.keep
+    def has_room(self, new: Point | None) -> bool:
+        """Whether a trial that stands so, and whose weights are not kept, is among the best."""
+        if new is None or self.keep is None:
+            return new is not None
+        there = {k.number: k.value for k in kept(self.study)}
+        order = standing(self.study, there, new)
+        return sum(order[number] <= order[new.number] for number in there) < self.keep
 
     def offer(self, run: Run, frozen: FrozenTrial, *, again: bool = False) -> bool:
         """Upload the model folder that a finished trial left, where it is among the best; else remove it.
@@ -93,11 +112,11 @@ class Shelf:
         `again` says that an earlier process may have uploaded it, and was killed before it had noted that.
         """
         folder = store.trial_folder(self.folder, frozen.number)
-        value = figures.value_of(frozen, self.study)
+        mine = point(frozen, self.study)
         history = [event["metrics"] for event in store.epochs(folder)]
         checkpoints.remove(folder)
         known = any(k.number == frozen.number for k in kept(self.study))
-        if known or value is None or not history or not self.has_room(value):
+        if known or mine is None or not history or not self.has_room(mine):
             if again and not known:
                 self.tracker.discard_models(run)
             store.remove_model(folder)
@@ -106,7 +125,7 @@ class Shelf:
             store.remove_model(folder)
             return False
         best = best_epoch(history, self.space.metric, self.space.direction)
-        number = frozen.number
+        number, value = frozen.number, mine.values[0]
         self.tracker.upload_model(
             run,
             folder / "model",

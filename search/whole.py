@@ -68,6 +68,7 @@ EVENTS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "started": {"split": _is_text},
     "epoch": {"epoch": _is_count, "metrics": _is_numbers},
     "verdict": {"epochs": _is_count, "prune": lambda value: isinstance(value, bool), "notes": _is_object},
+    "measured": {"figures": _is_numbers, "best_epoch": _is_count},
     "finished": {
         "state": lambda value: value in ("COMPLETE", "PRUNED", "FAIL"),
         "attributes": _is_object,

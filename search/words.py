@@ -23,7 +23,7 @@ ENDED = {
 
 def lines(found: Explained) -> list[str]:
     """The explanation, a line each."""
-    said = [f"{found.study}: {_counts(found.observed.counts)}"]
+    said = [f"{found.study}, {found.metric}: {_counts(found.observed.counts)}"]
     if found.influence is None:
         return [*said, f"{found.too_few}; go on: python -m search resume {found.study} --trials MORE"]
     said += ["", *_rests_on(found)]
@@ -63,6 +63,8 @@ def _rests_on(found: Explained) -> list[str]:
             "were stopped early: the ends of the others alone would be a choice of the best"
         )
     said = [basis]
+    over = sum(t.over for t in observed.trials)
+    said += [f"{over} of these are over a limit and stand behind all others"] if over else []
     if known.trials < count:
         said.append(f"shares are of {known.trials} trials of these, drawn at random")
     if known.skill < SKILLED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -81,6 +82,16 @@ def main() -> None:
             answer = {"error": f"{type(error).__name__}: {words}", "line": at}
         out.write(json.dumps(answer | {"looked_at": config.looked_at(), "absent": config.absent()}) + "\n")
         out.flush()
+        forget()
+
+
+def forget() -> None:
+    """Let go of what was built, at little cost: what else is in memory by then stays and is not looked through."""
+    import keras
+
+    keras.backend.clear_session()
+    if not gc.get_freeze_count():
+        gc.freeze()
 
 
 def counts(network: Any) -> dict[str, int]:
@@ -89,15 +100,12 @@ def counts(network: Any) -> dict[str, int]:
     Every matrix or kernel of a layer is used once for each position of the layer's output: exact for dense layers and
     convolutions, nearly for others.
     """
-    import keras
-
     found = {"params": int(network.count_params()), "multiply_adds": 0, "activations": 0}
     for layer in leaves(network):
         shape = _output(layer)
         positions = math.prod(shape[:-1])
         found["multiply_adds"] += positions * sum(math.prod(w.shape) for w in layer.weights if len(w.shape) > 1)
         found["activations"] += math.prod(shape)
-    keras.backend.clear_session()
     return found
 
 

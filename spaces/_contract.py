@@ -39,6 +39,33 @@ def check(network: Any, data: DataSpec) -> None:
         )
 
 
+def check_as_it_is(model: Any, data: DataSpec, shape: tuple[int, ...]) -> int:
+    """How many numbers a stranger's model gives for one image of `shape`: one a class, or one for two classes.
+
+    Raises ValueError, in words for people, where it takes no such image or gives something else.
+    """
+    inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
+    if len(inputs) > 1 or len(outputs) > 1:
+        raise ValueError(f"its model has {len(inputs)} inputs and {len(outputs)} outputs; it must have one of each")
+    if outputs:
+        taken, given = tuple(inputs[0].shape)[1:], tuple(outputs[0].shape)[1:]
+    else:  # a class of its own: it says so when it is tried
+        taken, given = shape, tuple(np.asarray(model(np.zeros((1, *shape), np.float32), training=False)).shape)[1:]
+    # Keras itself adds or takes away a last dimension of one.
+    if not any(_fits(each, taken) for each in {shape, (*shape, 1), shape[:-1] if shape[-1] == 1 else shape}):
+        raise ValueError(f"its model takes {taken}, the images of {data.name} are {shape}")
+    if given != (data.classes,) and not (given == (1,) and data.classes == 2):
+        raise ValueError(
+            f"its model gives {given} for each image; it must give a number for each of the {data.classes} classes of "
+            f"{data.name}: end it with keras.layers.Dense({data.classes}, activation='softmax')"
+        )
+    return int(given[0])
+
+
+def _fits(shape: tuple[int, ...], taken: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(taken) and all(want in (None, have) for have, want in zip(shape, taken, strict=True))
+
+
 def check_outputs(network: Any, data: DataSpec) -> None:
     """Raises ValueError where what a network that passed `check` gives for a few random images is no probabilities."""
     import keras
@@ -59,6 +86,8 @@ def foreign(network: Any) -> list[str]:
     """Layers that are none of Keras' own, or hold code: such a model trains, but nobody can load it safely."""
     import keras
 
+    if not getattr(network, "inputs", None):  # a class of its own, which alone knows how its layers follow
+        return [f"{network.name} ({type(network).__name__})"]
     return [
         f"{layer.name} ({type(layer).__name__})"
         for layer in leaves(network)

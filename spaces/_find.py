@@ -1,4 +1,4 @@
-"""Finds a space by the name of its file, by the path of a user's own file, or by the entry point of a package."""
+"""Finds a space by its file's name, a user's own file, a package's entry point, or a KerasTuner model `module:Name`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from spaces._measured import complete
 from spaces._space import Space, without_formula
 from spaces.datasets import paths
 from spaces.errors import BrokenSpace, BuildFailed, UnknownSpace
+from spaces.hypermodels import space as hypermodel
+from spaces.hypermodels.reference import parse
 
 FOLDER = Path(__file__).parent
 GROUP = "keras_search.spaces"  # of entry points, each naming a Space: `pets = "pets.search:SPACE"`
@@ -37,18 +39,28 @@ def _packaged() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-def find(reference: str, dataset: str | None = None) -> Space:
+def name_of(reference: str) -> str:
+    """What the space of a reference is called, or was when its file was there: nothing is loaded."""
+    found = parse(reference)
+    return found.title if found else Path(reference).stem if reference.endswith(".py") else reference
+
+
+def find(reference: str, dataset: str | None = None, *, alone: bool = False) -> Space:
     """The space called `reference`, or the one in the file of that path (it must end in .py).
 
-    `dataset` is another than its own. A name of ours goes before the same one of an installed package. Raises
-    UnknownSpace (with the nearest name) or BrokenSpace (with file and line).
+    `module:Name` and `file.py:Name` are HyperModels, or functions build(hp), of KerasTuner; `alone` starts no process
+    that looks at them and leaves open what only that could say. `dataset` is another than a space's own. A name of ours
+    goes before the same one of an installed package. Raises UnknownSpace (with the nearest name) or BrokenSpace (with
+    file and line), and UnknownDataset for a HyperModel without one.
     """
+    if (named := parse(reference)) is not None:
+        return hypermodel.space(named, dataset, alone=alone)
     if not reference.endswith(".py") and reference not in _own() and reference in (packaged := _packaged()):
         return _of_package(packaged[reference], dataset)
     path = Path(reference).expanduser().resolve() if reference.endswith(".py") else FOLDER / f"{reference}.py"
     if not reference.endswith(".py") and reference not in names():
         near = difflib.get_close_matches(reference, names(), n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = f" Did you mean {near[0]!r}?" if near else _dotted(reference)
         raise UnknownSpace(f"unknown space {reference!r}.{hint} List them: python -m search spaces")
     if not path.is_file():
         raise UnknownSpace(
@@ -56,12 +68,21 @@ def find(reference: str, dataset: str | None = None) -> Space:
         )
     space = getattr(_load(path), "SPACE", None)
     if not isinstance(space, Space):
-        raise BrokenSpace(f"{path}:1: no SPACE = Space(...) in this file; see spaces/cnn_digits.py for a short one")
+        raise BrokenSpace(
+            f"{path}:1: no SPACE = Space(...) in this file; see spaces/cnn_digits.py for a short one, or name the "
+            f"KerasTuner model in it: {reference}:NAME"
+        )
     if path.parent == FOLDER and space.name != path.stem:
         raise BrokenSpace(f"{path}:1: the space is called {space.name!r}, its file {path.stem!r}; give both one name")
     if path.parent != FOLDER:
         space = _muffled(space)
     return complete(replace(space, path=path, dataset=dataset or _beside(path, space.dataset)), str(path))
+
+
+def _dotted(reference: str) -> str:
+    """What may have been meant by a dotted name."""
+    module, dot, name = reference.rpartition(".")
+    return f" A KerasTuner model is named {module}:{name}." if dot and parse(f"{module}:{name}") else ""
 
 
 def _of_package(point: EntryPoint, dataset: str | None) -> Space:

@@ -22,7 +22,8 @@ class Parameter:
     """One declared hyperparameter: its kind, its range or choices, and when it is active.
 
     `low` and `high` are inclusive; `step` is additive, or multiplicative where `sampling` is a log,
-    as in KerasTuner. `conditions` are (parent, values) pairs that must all hold.
+    as in KerasTuner. `conditions` are (parent, values) pairs that must all hold. `variant` tells it from another
+    hyperparameter of the same name, where a space has such.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Parameter:
     choices: tuple[Value, ...] = ()
     default: Value = None
     conditions: tuple[tuple[str, tuple[Value, ...]], ...] = ()
+    variant: str = ""
 
     @property
     def single(self) -> bool:
@@ -42,23 +44,26 @@ class Parameter:
             return self.low == self.high
         return len(self.choices) == 1
 
-    def grid(self) -> tuple[float, ...] | None:
+    def grid(self) -> Sequence[float] | None:
         """The values of a stepped numeric parameter in order, or None where it is continuous."""
         if self.kind not in ("int", "float"):
             return None
-        low, high = cast(float, self.low), cast(float, self.high)
-        step = self.step if self.step is not None else (1 if self.kind == "int" else None)
-        if step is None or (self.sampling != "linear" and self.step is None):
-            return tuple(range(int(low), int(high) + 1)) if self.kind == "int" else None
+        low, high, step = cast(float, self.low), cast(float, self.high), self.step
+        if self.kind == "int" and (step is None or self.sampling == "linear"):
+            return range(int(low), int(high) + 1, int(step or 1))
+        if step is None:
+            return None
         count = (
             int((high - low) / step + 1e-9)
             if self.sampling == "linear"
             else int(math.log(high / low) / math.log(step) + 1e-9)
         )
         values = [low + i * step if self.sampling == "linear" else low * step**i for i in range(count + 1)]
+        if self.sampling == "reverse_log":
+            values = [high + low - v for v in reversed(values)]
         if self.kind == "int":
             return tuple(round(v) for v in values)
-        return tuple(min(float(f"{v:.12g}"), high) for v in values)
+        return tuple(max(low, min(float(f"{v:.12g}"), high)) for v in values)
 
     def size(self) -> float:
         """How many values it can take; infinity for a continuous one."""
@@ -80,6 +85,8 @@ class Parameter:
         grid = self.grid()
         if grid is None:
             return cast(float, self.low) <= value <= cast(float, self.high)
+        if isinstance(grid, range):
+            return value in grid
         return any(math.isclose(value, g, rel_tol=1e-9, abs_tol=1e-12) for g in grid)
 
     def describe(self) -> str:
@@ -87,7 +94,8 @@ class Parameter:
         if self.kind in ("choice", "boolean", "fixed"):
             return ",".join(show(c) for c in self.choices)
         extra = "" if self.step is None else f" step {show(self.step)}"
-        return f"{show(self.low)}..{show(self.high)}{extra}" + (" log" if self.sampling != "linear" else "")
+        spacing = "" if self.sampling == "linear" else f" {self.sampling}"
+        return f"{show(self.low)}..{show(self.high)}{extra}{spacing}"
 
 
 def show(value: Any) -> str:
@@ -263,6 +271,18 @@ class HyperParameters:
             yield
         finally:
             self._scopes.pop()
+
+    def meet(self, parameter: Parameter, *, active: bool) -> Any:
+        """The value of a parameter whose conditions somebody else has looked at; None where it is not active."""
+        narrowed = self._narrowed(parameter)
+        if active or parameter.name not in self.declared:
+            self.declared[parameter.name] = narrowed
+        if not active:
+            return None
+        if parameter.name not in self.values:
+            fixed = parameter.kind == "fixed"
+            self.values[parameter.name] = narrowed.choices[0] if fixed else self.draw(narrowed)
+        return self.values[parameter.name]
 
     def get(self, name: str) -> Any:
         """The value of an active hyperparameter. Raises KeyError for any other."""

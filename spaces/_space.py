@@ -8,11 +8,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from spaces._hp import Defaults, HyperParameters, Parameter, RandomDraws
 from spaces._recipe import Recipe
 from spaces.datasets import DataSpec
+
+if TYPE_CHECKING:
+    from spaces.hypermodels.reference import Reference
 
 Config = dict[str, Any]
 
@@ -69,6 +72,11 @@ class Space:
     it is told otherwise, None for all. `columns` are the hyperparameters a table shows first.
     `fetch(values, say)` makes sure, before any trial starts, of what trials need beside data, as of pretrained
     weights; `values` has by hyperparameter those that a trial may take.
+
+    What stands for a stranger's HyperModel, its `reference`, says more: `declare(narrowings)` finds its
+    hyperparameters, `own_epochs(config)` are the most that its fit() asks for (None: as many as there are), `looks` is
+    how many configurations a plan may draw to tell sizes by, `half` is whether its networks may compute in half
+    precision unasked, `remarks` are for people.
     """
 
     name: str
@@ -91,6 +99,12 @@ class Space:
     columns: tuple[str, ...] = ()
     fetch: Callable[[Mapping[str, Sequence[Any]], Callable[[str], None]], None] | None = None
     path: Path | None = None
+    reference: Reference | None = None
+    declare: Callable[[Mapping[str, str]], dict[str, Parameter]] | None = None
+    own_epochs: Callable[[Config], int | None] | None = None
+    looks: int = 200
+    half: bool = True
+    remarks: tuple[str, ...] = ()
 
     @property
     def images(self) -> tuple[int | None, int | None]:
@@ -114,6 +128,8 @@ def declared(space: Space, narrowings: Mapping[str, str] | None = None) -> dict[
     Conditional scopes show theirs at once; those behind a plain Python `if` are found by trying each
     choice in turn and a fixed number of seeded draws. Raises what sample() raises on its defaults.
     """
+    if space.declare is not None:
+        return space.declare(narrowings or {})
     found = _walk(space, Defaults(narrowings))
     for name, parameter in list(found.items()):
         for choice in parameter.choices:
@@ -124,6 +140,16 @@ def declared(space: Space, narrowings: Mapping[str, str] | None = None) -> dict[
             found = found | {k: v for k, v in _walk(space, RandomDraws(seed, narrowings)).items() if k not in found}
     order = {name: i for i, name in enumerate(_walk(space, Defaults(narrowings)))}
     return dict(sorted(found.items(), key=lambda item: order.get(item[0], len(order))))
+
+
+def reachable(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """Those of a space's hyperparameters that some configuration has, narrowed as they are."""
+
+    def may_be(parent: str, values: tuple[Any, ...]) -> bool:
+        p = parameters.get(parent)
+        return p is None or any(p.contains(value) for value in values)
+
+    return {n: p for n, p in parameters.items() if all(may_be(*condition) for condition in p.conditions)}
 
 
 def _walk(space: Space, hp: HyperParameters) -> dict[str, Parameter]:

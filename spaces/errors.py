@@ -27,11 +27,14 @@ class BrokenSpace(SpaceError):
 
 
 class BuildFailed(SpaceError):
-    """Raised when a space without formulas cannot build the network of a configuration; `line` is that of its file."""
+    """Raised when a space without formulas cannot build the network of a configuration.
 
-    def __init__(self, words: str, line: int = 1) -> None:
+    `function` is the one of its file that failed, `line` where; `fatal` says that it wants the search to end.
+    """
+
+    def __init__(self, words: str, line: int = 1, function: str = "build", *, fatal: bool = False) -> None:
         super().__init__(words)
-        self.line = line
+        self.line, self.function, self.fatal = line, function, fatal
 
 
 class DatasetError(SpaceError):

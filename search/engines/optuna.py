@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy as copy_of
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, cast
+from decimal import Decimal
+from typing import Any, cast
 
 import optuna
+import sqlalchemy
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
-from optuna.storages import RDBStorage
+from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
-from search.engines.samplers import SAMPLERS, Ask
+from search.engines import menu, samplers
+from search.engines.menu import Chosen
+from search.engines.samplers import Ask
 from search.errors import StoreError
+from search.objectives import Direction
 from search.settings import hint, masked
-from spaces import HyperParameters, Parameter, Space, config_hash, declared
+from spaces import HyperParameters, Parameter, Space, config_hash, declared, reachable
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
-MAX_ASKS = 100
-NOTING = (optuna.pruners.SuccessiveHalvingPruner, optuna.pruners.HyperbandPruner)  # pruners that write to the store
+OWN_ASKS = 20  # repeats in a row after which the sampler, which sees no other way, is helped out by random draws
+MAX_ASKS = 100  # and after which nothing is left, unless what is left can be counted
 REFUSED = "search.refused"
+NOTED = "sampler.notes"  # of a trial: what its sampler keeps with it, to go on from
+RESTS = "rests"  # of an unfinished trial: the epochs after which it waits to be gone on with, None where it does not
+AUDITED = "audited"  # of a trial that goes on although it was stopped: the epochs after which
 POSITION = "search.position"  # along the sequence of a sampler that walks one
 ASIDE = "@"  # in the name of a study that is none of its own: the draft of a newer version, or the one it replaced
+
+
+NOTING = ("cmaes", "nsga2", "nsga3")  # samplers that go on from what they noted with each trial
 
 
 class Exhausted(Exception):
@@ -46,8 +60,9 @@ class SpaceFault(Exception):
 class OptunaDraws(HyperParameters):
     """The hp vocabulary over a live Optuna trial, which follows plain Python ifs.
 
-    A parameter with one value left is not suggested at all. What Optuna cannot express is suggested
-    under another name: a multiplicative step as `name#index`, a reversed logarithm as `name#reflected`.
+    A parameter with one value left is not suggested at all. What Optuna cannot express is suggested under another
+    name: a multiplicative or uneven step as `name#index`, a reversed logarithm as `name#reflected`, a second
+    hyperparameter of the same name as `name#` and what it is.
     """
 
     def __init__(self, trial: optuna.Trial | FixedTrial, narrowings: Mapping[str, str]) -> None:
@@ -55,24 +70,31 @@ class OptunaDraws(HyperParameters):
         self.trial = trial
 
     def draw(self, parameter: Parameter) -> Any:
-        name, trial = parameter.name, self.trial
+        name, trial = "#".join(filter(None, (parameter.name, parameter.variant))), self.trial
         if parameter.single:
             return parameter.choices[0] if parameter.choices else _typed(parameter, cast(float, parameter.low))
         if parameter.choices:
             return trial.suggest_categorical(name, parameter.choices)
         grid, low, high = parameter.grid(), cast(float, parameter.low), cast(float, parameter.high)
         log = parameter.sampling == "log"
-        if grid is not None and parameter.sampling != "linear" and parameter.step is not None:
+        if grid is not None and parameter.step is not None and not _is_stepped(parameter, grid):
             return _typed(parameter, grid[trial.suggest_int(f"{name}#index", 0, len(grid) - 1)])
         if parameter.sampling == "reverse_log":
             drawn = trial.suggest_float(f"{name}#reflected", low, high, log=True)
             return _typed(parameter, high + low - drawn)
         if parameter.kind == "int":
-            return trial.suggest_int(name, int(low), int(high), step=int(parameter.step or 1), log=log)
+            most = int(grid[-1] if grid else high)
+            return trial.suggest_int(name, int(low), most, step=int(parameter.step or 1), log=log)
         if grid is not None:
             drawn = trial.suggest_float(name, grid[0], grid[-1], step=parameter.step)
             return min(grid, key=lambda v: abs(v - drawn))
         return trial.suggest_float(name, low, high, log=log)
+
+
+def _is_stepped(parameter: Parameter, grid: Sequence[float]) -> bool:
+    """Whether Optuna has such steps: even ones, and of floats those that it finds to add up digit by digit."""
+    low, high, step = (Decimal(str(number)) for number in (grid[0], grid[-1], parameter.step))
+    return parameter.sampling == "linear" and (high - low) % step == 0
 
 
 def _typed(parameter: Parameter, value: float) -> float:
@@ -83,7 +105,8 @@ def _typed(parameter: Parameter, value: float) -> float:
 class Proposal:
     """One configuration and what Optuna must store of it; `seed` proposed it after `asks` repeats.
 
-    `position` is where along its sampler's sequence it was found; None for what no sampler drew.
+    `position` is where along its sampler's sequence it was found; None for what no sampler drew. `notes` are what its
+    sampler keeps with it, `said` further attributes of its trial.
     """
 
     config: dict[str, Any]
@@ -93,6 +116,8 @@ class Proposal:
     asks: int = 0
     refused: str | None = None
     position: int | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    said: Mapping[str, Any] = field(default_factory=dict)
 
 
 def derive(seed: int, *parts: object) -> int:
@@ -117,24 +142,64 @@ def storage(address: str) -> optuna.storages.BaseStorage:
     raise AssertionError("unreachable")
 
 
+def unsynced(store: optuna.storages.BaseStorage) -> None:
+    """Have an SQLite store leave it to the system when it writes to the disk: some ten times as fast.
+
+    A kill loses nothing by it, a power cut may lose the whole store. Other stores stay as they are.
+    """
+    if not isinstance(store, RDBStorage) or store.engine.dialect.name != "sqlite":
+        return
+    sqlalchemy.event.listen(store.engine, "connect", lambda made, _: made.execute("pragma synchronous = off"))
+    store.engine.dispose()  # connections from before
+
+
 def open_study(
     store: optuna.storages.BaseStorage,
     name: str,
     *,
-    direction: Literal["maximize", "minimize"],
+    direction: Direction | Sequence[Direction],
     pruner: optuna.pruners.BasePruner,
     create: bool,
 ) -> optuna.Study:
-    """The study `name`, made where `create` is true. Raises KeyError where it is not there."""
+    """The study `name`, made where `create` is true, with the direction of each objective.
+
+    Raises KeyError where it is not there.
+    """
     sampler = optuna.samplers.RandomSampler(seed=0)  # never asked: proposals are drawn on a copy
     if create:
-        return optuna.create_study(study_name=name, storage=store, sampler=sampler, pruner=pruner, direction=direction)
+        directions = [direction] if isinstance(direction, str) else list(direction)
+        return optuna.create_study(
+            study_name=name, storage=store, sampler=sampler, pruner=pruner, directions=directions
+        )
     return optuna.load_study(study_name=name, storage=store, sampler=sampler, pruner=pruner)
 
 
+class Known(OptunaDraws):
+    """A configuration drawn again, by the values that it has or, where they differ, those that Optuna stored of it."""
+
+    def __init__(self, config: Mapping[str, Any], narrowings: Mapping[str, str]) -> None:
+        self.config, self._given = config, dict(config)
+        super().__init__(FixedTrial(self._given), narrowings)
+
+    def draw(self, parameter: Parameter) -> Any:
+        """One value for `parameter`."""
+        name, grid = parameter.name, parameter.grid()
+        if not parameter.single and not parameter.choices and name in self.config:
+            value = cast(float, self.config[name])
+            if grid is not None and parameter.sampling != "linear" and parameter.step is not None:
+                nearest = min(range(len(grid)), key=lambda i: abs(grid[i] - value))
+                there = math.isclose(grid[nearest], value, rel_tol=1e-9)
+                self._given.setdefault(f"{name}#index", nearest if there else len(grid))  # out of range: Optuna says so
+            elif parameter.sampling == "reverse_log":
+                reflected = cast(float, parameter.high) + cast(float, parameter.low) - value
+                self._given.setdefault(f"{name}#reflected", reflected)
+        drawn = super().draw(parameter)
+        return self.config[name] if name in self.config and parameter.sampling == "reverse_log" else drawn
+
+
 def replay(space: Space, config: Mapping[str, Any], narrowings: Mapping[str, str]) -> Proposal:
-    """A known configuration as a proposal."""
-    hp = OptunaDraws(FixedTrial(dict(config)), narrowings)
+    """A known configuration as a proposal; `config` may also hold what Optuna stored of it (`name#index`)."""
+    hp = Known(config, narrowings)
     drawn = space.sample(hp)
     trial = cast(FixedTrial, hp.trial)
     return Proposal(drawn, dict(trial.params), dict(trial.distributions))
@@ -156,18 +221,37 @@ def propose(
     is known, too.
 
     It is drawn on an in-memory copy of the study by a sampler made from the stored trials and the seeds alone
-    (see Ask), so a repeated configuration leaves no trace and teaches the sampler nothing. Raises Exhausted, and
-    SpaceFault where sample() or `refuse` fails.
+    (see Ask), so a repeated configuration leaves no trace and teaches the sampler nothing of later ones. A sampler that
+    proposes known configurations again and again, as on a small grid, is helped out by random draws, at last by what is
+    left. Raises Exhausted, and SpaceFault where sample() or `refuse` fails.
     """
+    chosen, by_chance = menu.read("sampler", sampler), Chosen("random")
     trials = study.get_trials(deepcopy=False)
+    seen = [_as_seen(t) for t in (*lessons, *trials)]
+    known_there = [lesson for lesson in lessons if "config.hash" in lesson.user_attrs]
+    tried = [_as_seen(t) for t in (*known_there, *trials)]  # brute takes whatever it sees for tried
     known = {t.user_attrs.get("config.hash") for t in (*lessons, *trials)}
     faulty = [t.params for t in trials if t.state == TrialState.FAIL and REFUSED in t.user_attrs]
     start = 1 + max((t.user_attrs.get(POSITION, -1) for t in trials), default=-1)
-    for asks in range(MAX_ASKS):
-        drawn_by = derive(seed, "ask", len(trials), asks)
-        ask = Ask(drawn_by, seed, start + asks, lambda: _dimensions(space, narrowings))
-        copy = optuna.create_study(sampler=SAMPLERS[sampler](ask), directions=study.directions)
-        copy.add_trials([*lessons, *trials])
+    listed, most = menu.member("sampler", chosen.name).listed, MAX_ASKS
+    dimensions = functools.cache(lambda: _dimensions(space, narrowings, all_of_them=not listed))
+    if listed:
+        most = max(MAX_ASKS, samplers.grid_size(dimensions()) - start)
+    asked, copy, drawn_by = chosen, study, 0
+    for asks in range(most + 1):
+        if not listed and asks == OWN_ASKS:
+            asked = by_chance
+        if asks == most:  # the one that knows what is left, where that can be listed
+            if not all(map(samplers.is_listed, _dimensions(space, narrowings, all_of_them=False).values())):
+                break
+            asked = Chosen("brute")
+        # One that walks along a sequence is told its place; another is asked again on the same copy, where it sees
+        # what it has just proposed.
+        if asked.name in samplers.WALKING or asks in (0, OWN_ASKS, most):
+            drawn_by = derive(seed, "ask", len(trials), asks)
+            options = asked.options if asked is chosen else {}
+            shown = tried if asked.name == "brute" else seen
+            copy = _copy(study, samplers.make(asked, Ask(drawn_by, seed, start + asks, dimensions, options)), shown)
         trial = copy.ask()
         try:
             config = space.sample(OptunaDraws(trial, narrowings))
@@ -181,15 +265,57 @@ def propose(
             raise fault from error
         frozen = copy.get_trials(deepcopy=False)[-1]
         params, distributions = dict(frozen.params), dict(frozen.distributions)
-        return Proposal(config, params, distributions, drawn_by, asks, refused, start + asks)
-    raise Exhausted(f"no new configuration in {MAX_ASKS} proposals")
+        notes = {k: v for k, v in frozen.system_attrs.items() if asked.name in NOTING}
+        return Proposal(config, params, distributions, drawn_by, asks, refused, start + asks, notes)
+    raise Exhausted(f"no new configuration in {most} proposals")
 
 
-def _dimensions(space: Space, narrowings: Mapping[str, str]) -> dict[str, BaseDistribution]:
-    """Every hyperparameter that is sampled, active or not, as Optuna has it."""
+def _copy(study: optuna.Study, sampler: optuna.samplers.BaseSampler, trials: list[FrozenTrial]) -> optuna.Study:
+    """A study in memory of these trials, of the same name, since a pruner tells a trial's bracket by it."""
+    kept = InMemoryStorage()
+    copy = optuna.create_study(
+        study_name=study.study_name, storage=kept, sampler=sampler, pruner=study.pruner, directions=study.directions
+    )
+    for trial in trials:
+        kept.create_new_trial(copy._study_id, _Uncopied.of(trial))
+    return copy
+
+
+class _Uncopied(FrozenTrial):
+    """A trial that a store in memory keeps as it is: it never changes one in place, and copies of all take long."""
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> _Uncopied:
+        """The same trial."""
+        found = copy_of(trial)
+        found.__class__ = cls
+        return cast(_Uncopied, found)
+
+    def __deepcopy__(self, memo: Any) -> _Uncopied:
+        return copy_of(self)
+
+
+def _as_seen(trial: FrozenTrial) -> FrozenTrial:
+    """A trial as samplers are to see it: one that waits at a rung is as good as its epochs say, not unknown."""
+    notes, rests = trial.user_attrs.get(NOTED), trial.user_attrs.get(RESTS) is not None
+    rests = rests and not trial.state.is_finished()
+    if not notes and not rests:
+        return trial
+    seen = copy_of(trial)
+    seen.system_attrs = {**trial.system_attrs, **(notes or {})}
+    if rests:
+        seen.state, seen.datetime_complete = TrialState.PRUNED, trial.datetime_start
+    return seen
+
+
+def _dimensions(
+    space: Space, narrowings: Mapping[str, str], *, all_of_them: bool = True
+) -> dict[str, BaseDistribution]:
+    """Every hyperparameter that is sampled, active or not, as Optuna has it; or those that can be active."""
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
     hp = OptunaDraws(trial, narrowings)
-    for parameter in declared(space, narrowings).values():
+    found = declared(space, narrowings)
+    for parameter in (found if all_of_them else reachable(found)).values():
         hp.draw(parameter)
     return trial.distributions
 
@@ -197,6 +323,8 @@ def _dimensions(space: Space, narrowings: Mapping[str, str]) -> dict[str, BaseDi
 def complete(proposal: Proposal, attributes: Mapping[str, Any]) -> dict[str, Any]:
     """All attributes of a trial made from a proposal."""
     found = dict(attributes) | {"config": proposal.config, "config.hash": config_hash(proposal.config)}
+    found |= {NOTED: dict(proposal.notes)} if proposal.notes else {}
+    found |= proposal.said
     return found if proposal.position is None else found | {POSITION: proposal.position}
 
 
@@ -268,15 +396,26 @@ def should_prune(study: optuna.Study, trial: optuna.Trial) -> tuple[bool, dict[s
     It is asked on an in-memory copy, so that asking again after a kill gives the same answer: a pruner that compares
     at rungs notes a rung as passed while it is asked. `note_verdict` writes the notes once the answer is written down.
     """
-    if not isinstance(study.pruner, NOTING):
-        return bool(trial.should_prune()), {}  # some give numpy's
-    copy = optuna.create_study(directions=study.directions, pruner=study.pruner)
-    copy.add_trials(study.get_trials(deepcopy=False))
+    if len(study.directions) > 1 or isinstance(study.pruner, optuna.pruners.NopPruner):
+        return False, {}
+    copy = _copy(study, study.sampler, [_as_stopped(t) for t in study.get_trials(deepcopy=False)])
     mine = numbered(copy, trial.number)
     before = dict(mine.system_attrs)
-    verdict = study.pruner.prune(copy, mine)
+    verdict = bool(study.pruner.prune(copy, mine))  # some give numpy's
     after = numbered(copy, trial.number).system_attrs
     return verdict, {name: value for name, value in after.items() if name not in before}
+
+
+def _as_stopped(trial: FrozenTrial) -> FrozenTrial:
+    """A trial that went on only to be audited, as others are to be compared with it: as if it had been stopped."""
+    audited = trial.user_attrs.get(AUDITED)
+    if audited is None:
+        return trial
+    seen = copy_of(trial)
+    seen.state, seen.datetime_complete = TrialState.PRUNED, trial.datetime_complete or trial.datetime_start
+    seen.values = None
+    seen.intermediate_values = {step: v for step, v in trial.intermediate_values.items() if step <= audited}
+    return seen
 
 
 def note_verdict(study: optuna.Study, trial: optuna.Trial, notes: Mapping[str, Any]) -> None:
@@ -321,6 +460,11 @@ def studies(store: optuna.storages.BaseStorage) -> list[FrozenStudy]:
     # Not Optuna's summaries: those look for each study's best trial, which one damaged row makes impossible for all.
     found = [study for study in store.get_all_studies() if ASIDE not in study.study_name]
     return sorted(found, key=lambda study: _started(store, study._study_id))
+
+
+def plans(store: optuna.storages.BaseStorage) -> list[dict[str, Any]]:
+    """What each study of a store has as its plan; empty for those that this program did not make."""
+    return [store.get_study_user_attrs(study._study_id).get("plan", {}) for study in store.get_all_studies()]
 
 
 def _started(store: optuna.storages.BaseStorage, study_id: int) -> datetime:

@@ -20,7 +20,7 @@ BEAT = 2.0  # seconds between two signs of life, at least
 NEXT_BATCH = 1.0  # seconds for the next batch to begin, before training is broken off where it stands
 PRESS = 0.1  # seconds until it is tried again: a message being sent is not broken off
 BREAK_OFF = signal.SIGUSR1  # from the reading thread to the training thread, which may sleep or build
-AFTER_EPOCHS = ("training", "validation", "packaging")  # phases in which a moment more may save work
+AFTER_EPOCHS = ("training", "validation", "measuring", "packaging")  # phases in which a moment more may save work
 
 Send = Callable[[dict[str, Any]], None]
 
@@ -32,7 +32,7 @@ class Stopped(BaseException):
 class Control:
     """One trial under way: its answers, its signs of life, and the order to stop.
 
-    `phase` is loading, building, training, validation or packaging.
+    `phase` is loading, building, training, validation, measuring or packaging.
     """
 
     def __init__(self, spec: TrialSpec, send: Send) -> None:

@@ -15,7 +15,7 @@ from search.trial.control import Control, Stopped
 from search.trial.faults import MACHINE, of_machine
 from search.trial.memory import Peak, chain, is_out_of_memory
 from search.trial.meter import Meter
-from search.trial.schedule import best_epoch, stops_early
+from search.trial.schedule import best_epoch
 from search.trial.spec import TrialSpec
 from spaces import Space, _contract, find
 from spaces.datasets import DataSpec, TrainingData, describe, load, merged
@@ -59,18 +59,20 @@ def run_trial(control: Control, meter: Meter, *, gpu: bool = False) -> bool:
 
 def _attempt(control: Control, meter: Meter) -> dict[str, Any]:
     """The last message of a trial that ends without an error."""
+    from search.trial.hypermodel import HyperTraining
+    from search.trial.raw import NotServable
     from search.trial.train import Training
 
     spec = control.spec
     control.enter("loading")
-    space = find(spec.space, spec.dataset)
+    space = find(spec.space, spec.dataset, alone=True)
     data = describe(space.dataset, Path(spec.data_folder))
     recipe = space.recipe(spec.config)
     arrays = _arrays(space, spec, _least(spec.train_limit, recipe.train_size, data))
     undrawn = portrait.drawn(spec, recipe, data, lambda: _arrays(space, spec, spec.train_limit))
     control.enter("building")
-    training = Training(space, spec, data, arrays)
-    notes = undrawn + _unsafe(training.network) + _restored(training, control)
+    training = (HyperTraining if space.reference else Training)(space, spec, data, arrays)
+    notes = undrawn + training.notes + _unsafe(training.network) + _restored(training, control)
     control.tell(
         {
             "event": "started",
@@ -93,10 +95,25 @@ def _attempt(control: Control, meter: Meter) -> dict[str, Any]:
         "value": training.history[best][spec.metric],
         "early": verdict == "early",
     }
-    if control.ask({"event": "trained", **done}).get("package"):
+    figures = _measured(training, control, arrays) if done["state"] == "complete" else {}
+    if control.ask({"event": "trained", **done, "figures": figures}).get("package"):
         control.enter("packaging")
-        done["model"] = _package(training, control, data, np.asarray(arrays.x[_shown(arrays)]))
+        try:
+            done["model"] = _package(training, control, data, np.asarray(arrays.x[_shown(arrays)]))
+        except NotServable as error:
+            done["unkept"] = str(error)
     return {"event": "done", **done}
+
+
+def _measured(training: Any, control: Control, arrays: TrainingData) -> dict[str, float]:
+    """What is asked for of a trained network that its epochs do not say."""
+    if "latency_ms" not in control.spec.measures:
+        return {}
+    from search.trial.latency import latency_ms
+
+    control.enter("measuring")
+    image = np.asarray(arrays.x[_shown(arrays)[0]])
+    return {"latency_ms": latency_ms(training.best_network(), image, control.beat)}
 
 
 def _arrays(space: Space, spec: TrialSpec, train_limit: int | None) -> TrainingData:
@@ -169,11 +186,11 @@ def _restored(training: Any, control: Control) -> list[str]:
 def _epochs(training: Any, control: Control, meter: Meter) -> str:
     """Why training ended: all, early, prune or stop."""
     spec, keeper = control.spec, control.keeper
-    patience = training.recipe.patience if spec.patience is None else spec.patience
-    while len(training.history) < spec.epochs:
+    while len(training.history) < training.most:
         if len(training.history) == spec.pruned_at:
             return "prune"
-        if stops_early(training.history, patience):
+        if training.stops():
+            training.finish()
             return "early"
         if control.stopping:
             keeper.save(training)
@@ -189,6 +206,7 @@ def _epochs(training: Any, control: Control, meter: Meter) -> str:
         keeper.acknowledged(training, record["seconds"], must=ending or number + 1 in spec.rungs)
         if ending:
             return "stop"
+    training.finish()
     return "all"
 
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+KNOWN = ("params", "multiply_adds", "model_mb")  # figures of a configuration, before it is trained
+MEASURED = ("latency_ms", "train_seconds")  # and of a trained network
+BESIDE = (*KNOWN, *MEASURED)  # figures that are no metric of an epoch
+TOP = re.compile(r"(?:val_)?top_(\d+)_accuracy")  # a metric of an epoch, with any number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +25,7 @@ class TrialSpec:
     written. `pruned_at` says that it was pruned after so many epochs, and was killed before that was told. `merged`
     trains on training and validation data together, so that there is nothing to validate on. `dataset` is another than
     the space's own. `pictures` is the folder of a study for pictures of its data, which the first trials draw.
+    `measures` are the figures it is judged by, where those are more than the best of its epochs by `metric`.
     `checkpoint_hash` is by what its checkpoints know it, where that is not `config_hash`.
     """
 
@@ -46,6 +53,7 @@ class TrialSpec:
     merged: bool = False
     dataset: str | None = None
     pictures: str = ""
+    measures: tuple[str, ...] = ()
     checkpoint_hash: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -55,8 +63,13 @@ class TrialSpec:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrialSpec:
         """The spec of a plain dictionary."""
-        tuples = {name: tuple(values.get(name, ())) for name in ("milestones", "rungs")}
+        tuples = {name: tuple(values.get(name, ())) for name in ("milestones", "rungs", "measures")}
         return cls(**(values | tuples))
+
+    @property
+    def checkpoint(self) -> str:
+        """By what its checkpoints know the configuration."""
+        return self.checkpoint_hash or self.config_hash
 
     @property
     def path(self) -> Path:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
-from search.trial import augment, stream
-from search.trial.checkpoints import Snapshot, Unusable
-from search.trial.schedule import best_epoch, learning_rate
-from search.trial.spec import TrialSpec
+from search.trial import augment, state, stream
+from search.trial.checkpoints import Snapshot
+from search.trial.schedule import best_epoch, learning_rate, stops_early
+from search.trial.spec import BESIDE, TOP, TrialSpec
 from spaces import Recipe, Space, _contract
 from spaces._find import FOLDER
 from spaces.datasets import DataSpec, TrainingData
@@ -39,6 +38,8 @@ class Training:
         keras.utils.set_random_seed(spec.seed)
         keras.config.set_dtype_policy(spec.precision)
         self.spec = spec
+        self.notes: list[str] = []  # for people
+        self.most = spec.epochs
         self.recipe = space.recipe(spec.config)
         self.data = arrays
         self.history: list[dict[str, float]] = []
@@ -51,14 +52,16 @@ class Training:
         self.model.compile(
             optimizer=optimizer(self.recipe),
             loss="sparse_categorical_crossentropy",
-            metrics=["accuracy", *_asked_for(spec.metric)],
+            metrics=["accuracy", *_asked_for(spec.metric, *spec.measures)],
             jit_compile=_jit(),
         )
         self.model.optimizer.build(self.model.trainable_variables)
         self._class_weight = class_weights(arrays.y[arrays.train], data.classes) if self.recipe.balanced else None
         held = len(arrays.validation)
-        self._validation = None if stream.is_large(arrays, held) else stream.gathered(arrays, arrays.validation)
-        self._validation_batch = _even_batch(held)
+        self._validation_batch = even_batch(held)
+        self._validation: dict[str, Any] | None = None
+        if held and not stream.is_large(arrays, held):
+            self._validation = _fed(*stream.gathered(arrays, arrays.validation), self._validation_batch)
 
     def epoch(self, beat: Beat | None = None) -> dict[str, float]:
         """Train and validate the next epoch; the record has Keras' names, seconds and images_per_second.
@@ -85,12 +88,15 @@ class Training:
             waited["data_wait"] = read.waited / (time.perf_counter() - started)
         else:
             x, y = stream.gathered(self.data, order)
-            fitted = self.model.fit(x, y, batch_size=size, class_weight=self._class_weight, **how).history
+            fitted = self.model.fit(**_fed(x, y, size, self._class_weight), **how).history
         trained = time.perf_counter() - started
-        record = {name: _plain(values[-1]) for name, values in fitted.items()}
+        record = {name: plain(values[-1]) for name, values in fitted.items()}
         if not math.isfinite(record.get("loss", math.nan)):
             raise NotANumber(f"the loss of epoch {number} is {record.get('loss', math.nan)}")
         record |= self._validated(pulse)
+        lacking = {self.spec.metric, *self.spec.measures} - {*record, *BESIDE}
+        if lacking:
+            raise ValueError(f"training reports no {', '.join(sorted(lacking))}, only {', '.join(record)}")
         record |= {
             "learning_rate": rate,
             "seconds": time.perf_counter() - started,
@@ -111,8 +117,8 @@ class Training:
             with stream.streamed(self.data, self.data.validation, self._validation_batch) as read:
                 measured = self.model.evaluate(read.batches, steps=read.steps, **how)
         else:
-            measured = self.model.evaluate(*self._validation, batch_size=self._validation_batch, **how)
-        return {f"val_{name}": _plain(value) for name, value in measured.items()}
+            measured = self.model.evaluate(**self._validation, **how)
+        return {f"val_{name}": plain(value) for name, value in measured.items()}
 
     def best_network(self) -> Any:
         """The network with the weights of its best epoch."""
@@ -126,18 +132,11 @@ class Training:
     @property
     def size(self) -> int:
         """Bytes of a snapshot, nearly."""
-        sizes = [math.prod(v.shape) * 4 for v in self._variables()]
-        return sum(sizes) + sum(weight.nbytes for weight in self.best)
+        return state.size(self._variables(), self.best)
 
     def snapshot(self) -> Snapshot:
         """A copy in the host's memory of all that the next epoch depends on; call it between epochs."""
-        # np.array copies: on a CPU, JAX hands out views of buffers that the next step overwrites.
-        return Snapshot(
-            config_hash=self.spec.checkpoint_hash or self.spec.config_hash,
-            variables=[np.array(keras.ops.convert_to_numpy(v.value)) for v in self._variables()],
-            best=self.best,
-            history=tuple(self.history),
-        )
+        return state.copied(self.spec.checkpoint, self._variables(), self.best, self.history)
 
     def restore(self, snapshot: Snapshot, most_epochs: int) -> None:
         """Go on from a snapshot of at most `most_epochs`; all of it is checked before anything is assigned.
@@ -145,16 +144,17 @@ class Training:
         Raises Unusable where it does not fit this trial, which then is as it was.
         """
         variables = self._variables()
-        if snapshot.config_hash != (self.spec.checkpoint_hash or self.spec.config_hash):
-            raise Unusable("it belongs to another configuration")
-        if snapshot.epochs > most_epochs:
-            raise Unusable(f"it is {_epochs(snapshot.epochs - most_epochs)} ahead of what was recorded")
-        _check_fit("variable", snapshot.variables, [(tuple(v.shape), v.dtype) for v in variables])
-        _check_fit("best weight", snapshot.best, [(w.shape, w.dtype.name) for w in self.network.get_weights()])
-        for variable, value in zip(variables, snapshot.variables, strict=True):
-            variable.assign(value)
+        state.check(snapshot, variables, self.network.get_weights(), self.spec.checkpoint, most_epochs)
+        state.assign(snapshot, variables)
         self.best = list(snapshot.best)
         self.history = [dict(record) for record in snapshot.history]
+
+    def stops(self) -> bool:
+        """Whether the recipe's patience, or the trial's own, is at its end."""
+        return stops_early(self.history, self.recipe.patience if self.spec.patience is None else self.spec.patience)
+
+    def finish(self) -> None:
+        """Training has come to its end."""
 
 
 class Pulse(keras.callbacks.Callback):
@@ -176,28 +176,10 @@ class Pulse(keras.callbacks.Callback):
         self._beat("validation", batch)
 
 
-def _check_fit(what: str, stored: Sequence[np.ndarray], wanted: list[tuple[tuple[int, ...], str]]) -> None:
-    if len(stored) != len(wanted):
-        raise Unusable(f"it holds {len(stored)} {what}s, the model has {len(wanted)}")
-    for i, (array, (shape, dtype)) in enumerate(zip(stored, wanted, strict=True)):
-        if array.shape != shape or array.dtype.name != dtype:
-            raise Unusable(f"its {what} {i} is {array.dtype.name} {array.shape}, the model's {dtype} {shape}")
-
-
-def _epochs(count: int) -> str:
-    return "1 epoch" if count == 1 else f"{count} epochs"
-
-
-TOP = re.compile(r"(?:val_)?top_(\d+)_accuracy")
-
-
-def _asked_for(objective: str) -> list[Any]:
-    """The metric behind an objective like `val_top_5_accuracy`; none where it is loss or accuracy, which are there."""
-    found = TOP.fullmatch(objective)
-    if found is None:
-        return []
-    name = objective.removeprefix("val_")
-    return [keras.metrics.SparseTopKCategoricalAccuracy(k=int(found[1]), name=name)]
+def _asked_for(*names: str) -> list[Any]:
+    """The metrics behind names like `val_top_5_accuracy`; none for loss and accuracy, which are there."""
+    found = {name.removeprefix("val_"): match for name in names if (match := TOP.fullmatch(name))}
+    return [keras.metrics.SparseTopKCategoricalAccuracy(k=int(match[1]), name=name) for name, match in found.items()]
 
 
 def class_weights(labels: np.ndarray, classes: int) -> dict[int, float]:
@@ -211,8 +193,13 @@ def epoch_order(seed: int, epoch: int, indices: np.ndarray, batch_size: int) -> 
 
     The remainder of a batch is left out (another one each epoch): a second batch shape would compile again.
     """
-    order = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch]))).permutation(indices)
+    order = shuffled(seed, epoch, indices)
     return order[: max(batch_size, len(order) // batch_size * batch_size)]
+
+
+def shuffled(seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
+    """The indices in an order that is a function of (seed, epoch) alone."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch]))).permutation(indices)
 
 
 def optimizer(recipe: Recipe) -> Any:
@@ -237,7 +224,21 @@ def optimizer(recipe: Recipe) -> Any:
     return made
 
 
-def _plain(value: Any) -> float:
+def _fed(x: np.ndarray, y: np.ndarray, size: int, class_weight: dict[int, float] | None = None) -> dict[str, Any]:
+    """Images and labels in batches of `size` as what Keras' fit and evaluate take.
+
+    What Keras builds of arrays on TensorFlow at each call takes a tenth of a second, more than an epoch of a small set.
+    """
+    if keras.backend.backend() != "tensorflow" or class_weight or len(x) % size:
+        return {"x": x, "y": y, "batch_size": size} | ({"class_weight": class_weight} if class_weight else {})
+    import tensorflow as tf
+
+    with tf.device("CPU:0"):
+        batches = x.reshape(-1, size, *x.shape[1:]), y.reshape(-1, size)
+        return {"x": tf.data.Dataset.from_tensor_slices(batches)}
+
+
+def plain(value: Any) -> float:
     """A float32 without the digits it does not have: 0.322, not 0.32199999690055847."""
     return float(f"{float(value):.7g}")
 
@@ -261,7 +262,7 @@ def _jit() -> Any:
     return "auto"
 
 
-def _even_batch(count: int) -> int:
+def even_batch(count: int) -> int:
     """The largest batch up to VALIDATION_BATCH that divides `count`; the limit itself where that would be small."""
     if not count:
         return VALIDATION_BATCH

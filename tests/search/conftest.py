@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from support import apart, champion, environment
 
+pytest.register_assert_rewrite("damage")
+
 FEW = ("filters=8,16", "conv_layers=1", "--keep", "2", "--max-params", "12000", "--trials", "6", "--epochs", "3")
 SLOW = ("filters=32", "conv_layers=2", "batch_size=16", "--epochs", "60", "--pruner", "none", "--trials", "3")
 

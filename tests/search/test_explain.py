@@ -18,8 +18,10 @@ from search import explain, figures, words
 from search.engines.optuna import REFUSED
 from search.explained import examine
 from search.fanova import Axis, Fanova
+from search.goals import read_goals
 from search.good import difference, good, narrowed
 from search.influence import influence
+from search.objectives import Objective
 from search.observed import Dimension, observe
 from spaces import declared, find
 from spaces._hp import narrow
@@ -112,6 +114,8 @@ def test_a_difference_of_means_lies_in_its_interval_and_turns_with_the_direction
 
 # ---- a study
 
+GOALS = read_goals((), (), Objective("val_accuracy", "maximize"))
+
 DISTRIBUTIONS = {
     "rate": FloatDistribution(1e-4, 1e-1, log=True),
     "kind": CategoricalDistribution(["adam", "sgd", "other"]),
@@ -172,7 +176,7 @@ def test_where_many_were_stopped_all_are_compared_after_the_epochs_that_all_reac
 
 
 def test_the_words_say_what_mattered_where_the_good_values_lie_and_what_to_type_next():
-    found = examine(made(40), "val_accuracy", None)
+    found = examine(made(40), GOALS, None)
     assert found.influence.matter[0] == "rate"
     said = "\n".join(words.lines(found))
     best = found.good["rate"]
@@ -190,7 +194,7 @@ def test_the_words_say_what_mattered_where_the_good_values_lie_and_what_to_type_
     low, high = map(float, rate.split(".."))
     assert 1e-4 <= low <= best.low <= best.high <= high <= 1e-1
     assert explain.to_json(found)["hyperparameters"][0]["name"] == "rate"
-    text = explain.markdown(found, {"contours": "figures/contours.png"})
+    text = explain.markdown([found], {"contours": "figures/contours.png"})
     assert text.startswith("# What mattered in") and "![contours](figures/contours.png)" in text
 
 
@@ -222,19 +226,51 @@ def test_what_to_narrow_to_can_be_typed_and_holds_the_best(seed):
 
 def test_too_few_trials_are_said_to_be_too_few():
     for count in (0, 9):
-        found = examine(made(count), "val_accuracy", None)
+        found = examine(made(count), GOALS, None)
         assert found.influence is None and found.contoured() == []
         assert "too few to say what mattered; 10 are the least" in words.lines(found)[-1]
         assert explain.to_json(found)["hyperparameters"] == []
-    few = examine(made(12), "val_accuracy", None)
+    few = examine(made(12), GOALS, None)
     assert "12 trials are few for 5 hyperparameters" in "\n".join(words.lines(few))
 
 
 def test_contours_of_the_most_important_are_drawn_and_the_worst_trials_can_be_seen():
     study = made(16, stop=False)
-    found = examine(study, "val_accuracy", None)
-    drawn_ones, skipped = figures.pictures(study, "val_accuracy", (), found.contoured())
+    found = examine(study, GOALS, None)
+    drawn_ones, skipped = figures.pictures(study, GOALS, (), {"val_accuracy": found.contoured()})
     assert not skipped
     assert {"contours.png", "contours.html", "parallel_coordinates.png"} <= set(drawn_ones)
     assert b"rgb(247,251,255)" not in drawn_ones["parallel_coordinates.html"].replace(b", ", b",")
     assert found.contoured()[0] == "rate"
+
+
+def test_each_of_several_objectives_is_explained_and_those_over_a_limit_are_not_among_the_good():
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    study.set_user_attr("plan", {"space": "cnn_digits", "narrowings": {}, "epochs": 4, "limits": ["params<=4000"]})
+    rng = np.random.default_rng(2)
+    for _ in range(24):
+        params = {"rate": float(10 ** rng.uniform(-4, -1)), "units": int(rng.integers(8, 513)), "dull": 0.1}
+        params["dull"] = float(rng.integers(6) / 10)
+        value = 0.9 - 0.1 * (math.log10(params["rate"]) + 2.5) ** 2
+        count = 10 * params["units"]
+        study.add_trial(
+            create_trial(
+                values=[value, count],
+                params=params,
+                distributions={name: DISTRIBUTIONS[name] for name in params},
+                user_attrs={"config": params, "parameters": count, "config.hash": "h"},
+                constraints={"params<=4000": (count - 4000) / 4000},
+            )
+        )
+    goals = read_goals(("val_accuracy:max", "params:min"), ("params<=4000",), Objective("val_accuracy", "maximize"))
+    first, second = (examine(study, goals, None, objective) for objective in (0, 1))
+    assert (first.influence.matter[0], second.influence.matter[0]) == ("rate", "units")
+    over = [t for t in first.observed.trials if t.over]
+    assert over
+    assert [t.over for t in first.observed.leading()] == sorted(t.over for t in first.observed.trials)
+    assert f"{len(over)} of these are over a limit" in "\n".join(words.lines(first))
+    assert "--limit" in first.command and "--objective" not in first.command
+    contents, skipped = explain.drawn(study, find("cnn_digits"), goals)
+    assert not skipped
+    assert {"figures/importances_val_accuracy.png", "figures/importances_params.html", "explain.md"} <= set(contents)
+    assert b"## params" in contents["explain.md"]

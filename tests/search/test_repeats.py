@@ -101,6 +101,32 @@ def _none(plan, chosen):
 
 
 def test_the_interval_of_a_mean_accuracy_is_within_what_an_accuracy_can_be():
-    assert _span((0.91, 1.04), share=True) == "0.9100 to 1.0000"
-    assert _span((0.91, 1.04), share=False) == "0.9100 to 1.0400"
-    assert _span((float("nan"), float("nan")), share=True) == "-"
+    assert _span("val_accuracy", (0.91, 1.04)) == "0.9100 to 1.0000"
+    assert _span("val_loss", (0.91, 1.04)) == "0.9100 to 1.0400"
+    assert _span("val_accuracy", (float("nan"), float("nan"))) == "-"
+
+
+@pytest.mark.parametrize(
+    ("others", "stopped"), [([0.2, 0.1, 0.3, 0.2, 0.1], True), ([0.81, 0.79, 0.82, 0.8, 0.79], False), ([0.2], False)]
+)
+def test_a_configuration_that_is_surely_worse_gets_no_more_seeds(plan, others, stopped):
+    study = searched([0.1, 0.4])
+    made = repeats.planned(plan, "s-repeat", repeats.sources(study, 2, epochs=None), 9, "wilcoxon")
+    again = optuna.create_study(direction="maximize")
+    for trial, values in ((1, [0.8, 0.81, 0.79, 0.8, 0.82]), (0, others)):
+        for index, value in enumerate(values):
+            said = {repeats.REPEAT_TRIAL: trial, repeats.REPEAT_INDEX: index}
+            again.add_trial(create_trial(value=value, user_attrs=said))
+    said = repeats.surely_worse(again, made, 0)
+    assert (said is not None) == stopped
+    assert not stopped or said == "trial 0: no more seeds, 0.1800 is surely worse than 0.8040 of trial 1"
+    assert repeats.surely_worse(again, made, 1) is None
+    assert repeats.surely_worse(again, repeats.planned(plan, "s", repeats.sources(study, 2, epochs=None), 9), 0) is None
+
+
+def test_only_what_compares_repeats_stops_repeats():
+    assert repeats.read_pruner("wilcoxon:p_threshold=0.2") == "wilcoxon:p_threshold=0.2"
+    assert repeats.read_pruner(None) == repeats.read_pruner("none") == "none"
+    for text in ("median", "wilcoxen", "wilcoxon:p=1"):
+        with pytest.raises(InputError, match=text):
+            repeats.read_pruner(text)

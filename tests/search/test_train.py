@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from search.trial.train import _even_batch, epoch_order
+from search.trial.train import epoch_order, even_batch
 
 RUN = """
 import json, sys
@@ -125,7 +125,7 @@ def test_a_set_smaller_than_a_batch_is_one_batch():
 
 @pytest.mark.parametrize(("count", "batch"), [(5000, 250), (1000, 250), (288, 144), (100, 100), (283, 256)])
 def test_the_validation_batch_divides_the_set_where_that_is_not_small(count, batch):
-    assert _even_batch(count) == batch
+    assert even_batch(count) == batch
 
 
 def test_each_class_weighs_the_same_however_rare_it_is():
@@ -150,3 +150,32 @@ def test_an_objective_among_the_likeliest_is_measured_and_no_other():
     metric.update_state(np.array([4, 9]), probabilities)
     assert float(metric.result()) == 0.5
     assert _asked_for("val_accuracy") == _asked_for("val_loss") == []
+
+
+def test_latency_is_the_median_of_single_images_after_a_warm_up():
+    import keras
+
+    from search.trial.latency import LEAST, MOST, SECONDS, WARM_UP, latency_ms
+
+    network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    beats = []
+
+    def timed(*passes):
+        """Of a network whose passes take these seconds, the last one for ever."""
+        looks, now, left = 0, 0.0, list(passes)
+
+        def clock():
+            nonlocal looks, now
+            if looks and looks % 2 == 0:  # once at first, then as each pass begins and ends
+                now += left.pop(0) if len(left) > 1 else left[0]
+            looks += 1
+            return now
+
+        beats.clear()
+        return latency_ms(network, np.zeros((4, 4, 1), np.uint8), lambda phase, number: beats.append(phase), clock)
+
+    assert timed(*[9.0] * WARM_UP, 0.5, 0.5, 0.002) == pytest.approx(2.0), "milliseconds; warming up does not count"
+    assert len(beats) == WARM_UP + MOST
+    assert timed(SECONDS) == pytest.approx(1000 * SECONDS)
+    assert len(beats) == WARM_UP + LEAST, "a slow network is not timed for ever"
+    assert set(beats) == {"measuring"}

@@ -33,7 +33,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("versions")
     ready(folder)
     space = write(folder / "mine.py", *DRAWS)
-    begin = ("run", str(space), "--study", "s", "--trials", "6", "--slots", "1", "--pruner", "none")
+    begin = ("run", str(space), "--study", "s", "--trials", "6", "--slots", "1", "--pruner", "none", "--sampler", "tpe")
     code, said = typed(folder / "home", *begin, DIES="5:2")
     assert code == -9, said
     shutil.copytree(folder / "home", folder / "pristine")
@@ -194,6 +194,16 @@ def test_narrowings_that_the_edited_space_no_longer_allows_are_named():
     space = find("cnn_digits")
     with pytest.raises(InputError, match=r"has changed \(filters was 8,16,32.*narrowed to: filters=64"):
         _check_narrowed(replace_plan(), space, ["filters was 8,16,32,64 and is 8,16,32"])
+
+
+def test_a_sampler_that_goes_on_with_trials_by_what_it_was_told_stays_in_its_space():
+    from search.renewal import _check_sampler
+
+    _check_sampler(replace(replace_plan(), sampler="kt-bayesian"), ["a is gone"])
+    with pytest.raises(
+        InputError, match=r"sampler kt-hyperband goes on in the one that it began with alone.*--warm-start"
+    ):
+        _check_sampler(replace(replace_plan(), sampler="kt-hyperband"), ["a is gone"])
 
 
 def replace_plan():

@@ -71,6 +71,17 @@ def test_get_gives_active_values_only():
 
 def test_a_multiplicative_step_gives_powers():
     assert Parameter("n", "int", 8, 64, 2, "log", default=8).grid() == (8, 16, 32, 64)
+    assert Parameter("n", "int", 8, 64, 2, "reverse_log", default=8).grid() == (8, 40, 56, 64)
+
+
+def test_a_parameter_that_somebody_else_knows_to_be_active_is_drawn_once_and_its_variants_share_the_value():
+    hp = RandomDraws(1)
+    small, large = (Parameter("n", "int", low, low + 9, default=low) for low in (1, 100))
+    assert hp.meet(large, active=False) is None
+    drawn = hp.meet(small, active=True)
+    assert small.contains(drawn)
+    assert hp.meet(large, active=True) == drawn
+    assert hp.values == {"n": drawn}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spaces import Defaults, RandomDraws, _measured, find
+from spaces import Defaults, RandomDraws, _helper, _measured, find
 from spaces._builder import Watched
 from spaces._find import line_of
 from spaces._space import without_formula
@@ -89,7 +89,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = tmp_path_factory.mktemp("mine") / "mine.py"
     path.write_text(SPACE)
     yield find(str(path))
-    _measured._builder(str(path)).close()
+    _measured._builder(str(path)).helper.close()
 
 
 def config(space: Any, **said: Any) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def test_they_equal_the_formulas_of_a_space_that_has_them(tmp_path: Path) -> Non
         assert measured.params(drawn, data) == told.params(drawn, data)
         assert measured.multiply_adds(drawn, data) == told.multiply_adds(drawn, data)
         assert measured.activations(drawn, data) == pytest.approx(told.activations(drawn, data), rel=0.2)
-    builder(measured).close()
+    builder(measured).helper.close()
 
 
 def test_a_space_with_formulas_keeps_them_and_starts_no_process() -> None:
@@ -134,23 +134,23 @@ def test_a_space_with_formulas_keeps_them_and_starts_no_process() -> None:
 def test_what_build_did_not_look_at_needs_no_second_network(mine: Any) -> None:
     data, asked = describe("digits"), builder(mine)
     mine.params(config(mine), data)
-    assert asked._process is not None
-    os.kill(asked._process.pid, signal.SIGSTOP)  # it can answer nothing more
+    assert asked.helper.process is not None
+    os.kill(asked.helper.process.pid, signal.SIGSTOP)  # it can answer nothing more
     try:
         assert mine.params(config(mine, optimizer="sgd", batch_size=32), data) == 10 * 4 + (4 * 4 * 4 + 1) * 10
     finally:
-        os.kill(asked._process.pid, signal.SIGCONT)
+        os.kill(asked.helper.process.pid, signal.SIGCONT)
 
 
 def test_a_name_that_build_asks_for_in_vain_needs_no_second_network_and_one_that_is_there_does(mine: Any) -> None:
     data, asked = describe("digits"), builder(mine)
     plain = mine.params(config(mine, blocks=3), data)
-    assert asked._process is not None
-    os.kill(asked._process.pid, signal.SIGSTOP)
+    assert asked.helper.process is not None
+    os.kill(asked.helper.process.pid, signal.SIGSTOP)
     try:
         assert mine.params(config(mine, blocks=3, momentum=0.5), data) == plain
     finally:
-        os.kill(asked._process.pid, signal.SIGCONT)
+        os.kill(asked.helper.process.pid, signal.SIGCONT)
     assert mine.params(config(mine, blocks=3, width=7), data) != plain
 
 
@@ -193,7 +193,7 @@ def test_what_build_prints_is_no_answer(mine: Any) -> None:
 
 def test_a_network_that_takes_for_ever_is_given_up(mine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     mine.params(config(mine), describe("digits"))
-    monkeypatch.setattr(_measured, "SLOW", 1.0)
+    monkeypatch.setattr(_helper, "SLOW", 1.0)
     with pytest.raises(BuildFailed, match="took more than 1 s"):
         mine.params(config(mine, fault="slow"), describe("digits"))
     monkeypatch.undo()
@@ -208,7 +208,7 @@ from spaces import Defaults, _measured, find
 from spaces.datasets import describe
 space = find(sys.argv[1])
 space.params(dict(space.sample(Defaults())) | {"blocks": 1}, describe("digits"))
-print(_measured._builder(sys.argv[1])._process.pid, flush=True)
+print(_measured._builder(sys.argv[1]).helper.process.pid, flush=True)
 time.sleep(60)
 """
     asking = subprocess.Popen(
