@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from search.engines.scheduler import UNTIL, resting
 from search.fitting import over_known
 from search.plan import Plan
 from search.specs import goals_of
-from spaces import Baseline, Space
+from search.warm import FROM, NOTHING, Warm
+from spaces import Baseline, Space, config_hash
 from spaces._find import line_of
 from spaces.datasets import DataSpec, describe
 from spaces.errors import BuildFailed
@@ -40,6 +41,7 @@ class Asker:
         space: Space,
         study: optuna.Study,
         folder: Path,
+        warm: Warm = NOTHING,
         *,
         say: Callable[[str], None],
         passed_over: Callable[[str], bool],
@@ -49,6 +51,7 @@ class Asker:
         self.data: DataSpec = describe(space.dataset)
         self.goals = goals_of(plan, space)
         self.baselines: list[Baseline] = []
+        self.lessons, self.first = warm.lessons, list(warm.first)
         self.observed: list[memory.Observation] = []
         self.exhausted = ""
         self.waits = False
@@ -72,6 +75,7 @@ class Asker:
         tried = {t.user_attrs.get("baseline") for t in engine.counted(trials)}
         by_name = {b.name: b for b in self.space.baselines}
         self.baselines = [by_name[n] for n in self.plan.baselines if n in by_name and n not in tried]
+        self.first = [(where, known) for where, known in self.first if not _has(trials, known, where)]
 
     def next(self) -> FrozenTrial | None:
         """The next accepted trial, written to the store; None where the total is reached or nothing is left."""
@@ -95,6 +99,13 @@ class Asker:
                 baseline = self.baselines.pop(0)
                 known = engine.replay(self.space, baseline.config, self.plan.narrowings)
                 return self._accept(number, known, self._of_baseline(baseline))
+            if self.first:
+                where, known = self.first.pop(0)
+                why = "it is a trial already" if _has(trials, known) else self._refuse(known.config)
+                if why is None:
+                    return self._accept(number, known, {FROM: where})
+                self.say(f"{where} is not run first: {why}")
+                continue
             if self.oracle is not None:
                 answer = self.oracle.ask(full=full)
                 self.waits = answer.waits
@@ -128,6 +139,7 @@ class Asker:
             sampler=self.plan.sampler,
             seed=self.plan.seed,
             refuse=self._refuse,
+            lessons=self.lessons,
         )
 
     def _of_oracle(self, answer: keras_tuner.Answer) -> engine.Proposal:
@@ -219,3 +231,9 @@ class Asker:
     def _of_baseline(self, baseline: Baseline) -> dict[str, Any]:
         epochs = min(baseline.epochs, self.plan.epochs) if baseline.always else baseline.epochs
         return {"baseline": baseline.name, "milestones": list(baseline.milestones), "epochs": epochs}
+
+
+def _has(trials: Sequence[FrozenTrial], proposal: engine.Proposal, where: str = "") -> bool:
+    """Whether a configuration of another study, from `where`, is or was one of these trials."""
+    named = config_hash(proposal.config)
+    return any(t.user_attrs.get("config.hash") == named or (where and t.user_attrs.get(FROM) == where) for t in trials)

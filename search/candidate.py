@@ -10,7 +10,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import links, ranking, shown, weights
+from search import links, ranking, shown, versions, weights
 from search.errors import InputError
 from search.repeats import REPEAT_OF, REPEAT_TRIAL
 
@@ -52,6 +52,12 @@ def choose(study: optuna.Study, number: int | None) -> Candidate:
         found = [t for t in complete if t.number == number]
         if not found:
             numbers = ", ".join(str(t.number) for t in complete) or "none"
+            behind = {t.number: of for t, of, _ in versions.left(study.get_trials(deepcopy=False))}
+            if number in behind:
+                raise InputError(
+                    f"--trial {number}: it belongs to version {behind[number]} of the space of {name!r}; put the space "
+                    f"back as it was and resume the study to have it again; complete: {numbers}"
+                )
             raise InputError(f"--trial {number}: not a complete trial of {name!r}; complete: {numbers}")
         over = goals.over(ranking.figures_of(found[0]))
         return _candidate(study, found[0], f"named by --trial; {over}" if over else "named by --trial")

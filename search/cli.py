@@ -53,6 +53,7 @@ SEARCH = (
     click.option("--audit", help="Run this share of the stopped trials to their end, to see how often that was wrong."),
     click.option("--seed", help="Fixes every random choice (default 0)."),
     click.option("--study", help="Name of the study; an existing one goes on."),
+    click.option("--warm-start", multiple=True, metavar="STUDY", help="Learn from this earlier study (repeatable)."),
     click.option("--backend", help="tensorflow (default, or KERAS_BACKEND) or jax."),
     click.option("--precision", help="auto (default: half on a GPU), float32, mixed_bfloat16, mixed_float16."),
     click.option("--max-params", help="Refuse configurations with more parameters, before training."),
@@ -296,6 +297,17 @@ def best(study: str, top: int | None, home: str, storage: str, tracking_uri: str
     from search.settings import resolve
 
     report.best(study, top, resolve(home=home, storage=storage, tracking_uri=tracking_uri), as_json)
+
+
+@cli.command()
+@click.argument("study")
+@_with(*PLACES, JSON)
+def explain(study: str, home: str, storage: str, tracking_uri: str, as_json: bool) -> int:
+    """Say which hyperparameters mattered in STUDY, where the good values lie, and what to narrow next."""
+    from search.explain import explain as explain_study
+    from search.settings import resolve
+
+    return explain_study(study, resolve(home=home, storage=storage, tracking_uri=tracking_uri), as_json)
 
 
 @cli.command()

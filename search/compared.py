@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from search import links, ranking, report, shown, store
+from search import links, ranking, report, shown, store, versions
 from search.errors import InputError
 from search.goals import final
 from search.plan import noted_data
@@ -153,7 +153,7 @@ class _Reader:
                 there = f"trials 0 to {len(trials) - 1}" if trials else "no trials"
                 self.problems.append(f"{name}:{which}: study {name!r} has {there}")
                 return []
-            return [self._trial(study, trials[int(which)])]
+            return [self._trial(study, versions.thawed(trials[int(which)]))]
         chosen = leading[:1] if which is None else complete
         if not chosen:
             self.problems.append(shown.none_within(name, complete, goals))

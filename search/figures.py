@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import auditing, links, pareto
+from search import auditing, dressing, links, pareto, versions
 from search.engines import optuna as engine
 from search.goals import Goals
 from search.objectives import written
@@ -23,17 +23,21 @@ from spaces._hp import show
 Pictures = dict[str, bytes]
 
 MOST_AXES = 7  # more cannot be read
+MOST_CROSSED = 3  # each with each
 MOST_ROWS, MOST_FRONT = 5, 50  # of a table of the best trials, and of those on a front
 
 
 __all__ = ["Pictures", "pictures", "ranked", "summary", "table", "value_of"]
 
 
-def pictures(study: optuna.Study, goals: Goals, first: Sequence[str]) -> tuple[Pictures, list[str]]:
+def pictures(
+    study: optuna.Study, goals: Goals, first: Sequence[str], contoured: Mapping[str, Sequence[str]] | None = None
+) -> tuple[Pictures, list[str]]:
     """File name to content of every picture that can be drawn, and a line for each that cannot.
 
     `first` are the hyperparameters that matter most: pictures with an axis each show these before others. Of several
-    objectives each has pictures of its own where one picture cannot show them all.
+    objectives each has pictures of its own where one picture cannot show them all. `contoured` are by objective the
+    hyperparameters of its contours, which are left out where there are none.
     """
     import matplotlib
 
@@ -53,6 +57,8 @@ def pictures(study: optuna.Study, goals: Goals, first: Sequence[str]) -> tuple[P
             (f"importances{ending}", "plot_param_importances", named),
             (f"slices{ending}", "plot_slice", named | slices),
         ]
+        crossed = [n for n in (contoured or {}).get(named["target_name"], ()) if n in shared][:MOST_CROSSED]
+        wanted += [(f"contours{ending}", "plot_contour", named | {"params": crossed})] if len(crossed) > 1 else []
     together = {} if goals.several else _targets(goals)[0][1]
     wanted.append(("parallel_coordinates", "plot_parallel_coordinate", together | parallel))
     wanted += [("intermediate_values", "plot_intermediate_values", {})] if goals.by_epoch else []
@@ -64,9 +70,11 @@ def pictures(study: optuna.Study, goals: Goals, first: Sequence[str]) -> tuple[P
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                drawn = getattr(interactive, function)(drawn_of, **options)
+                drawn = dressing.interactive(function, getattr(interactive, function)(drawn_of, **options))
                 found[f"{name}.html"] = drawn.to_html(include_plotlyjs=True).encode()
-                found[f"{name}.png"] = _png(lambda f=function, o=options: getattr(still, f)(drawn_of, **o))  # type: ignore[misc]
+                found[f"{name}.png"] = _png(
+                    lambda f=function, o=options: dressing.still(f, getattr(still, f)(drawn_of, **o))  # type: ignore[misc]
+                )
         except Exception as error:
             reason = str(error).strip() or type(error).__name__
             skipped.append(f"no picture of {name.replace('_', ' ')}: {reason.splitlines()[0]}")
@@ -167,12 +175,24 @@ def table(study: optuna.Study, goals: Goals) -> str:
     return out.getvalue()
 
 
+def _versions(study: optuna.Study, behind: int) -> list[str]:
+    """What a study's run says of its versions; nothing where there is only one."""
+    newest = versions.noted(study.user_attrs)[-1]
+    if newest["version"] == 1:
+        return []
+    stay = f"; {behind} of earlier versions do not fit it and are not counted" if behind else ""
+    return [f"version {newest['version']} of its space: {'; '.join(newest['change'])}{stay}"]
+
+
 def summary(study: optuna.Study, space: Space, plan: Plan, goals: Goals, notes: Sequence[str]) -> str:
     """The study in Markdown, for the note of its run."""
     trials = engine.counted(study.get_trials(deepcopy=False))
     states = {state.name: sum(t.state == state for t in trials) for state in TrialState}
     counts = ", ".join(f"{count} {name}" for name, count in states.items() if count)
-    refused = len(study.get_trials(deepcopy=False)) - len(trials)
+    everything = study.get_trials(deepcopy=False)
+    refused = versions.refused(everything)
+    behind = versions.left(everything)
+    notes = [*(study.user_attrs.get("warm") or {}).get("lines", ()), *_versions(study, len(behind)), *notes]
     lines = [
         f"# {plan.study}",
         "",

@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from search import links, mismatch, ranking, restore, store, weights
+from search import links, mismatch, ranking, restore, store, warm, weights
 from search.engines import optuna as engine
 from search.engines import rows
 from search.errors import SearchError
@@ -23,6 +23,8 @@ from search.plan import Plan
 from search.restore import Remains
 from search.specs import goals_of
 from search.trial import checkpoints
+from search.versions import is_left, left_now, placeholder, recorded, thawed
+from search.versions import left as left_behind
 from spaces import Space
 from spaces.datasets import describe
 from tracking import audit, removal
@@ -73,6 +75,7 @@ class Mender:
         found = self._found()
         self._check_files([run for _, run in found if not run.deleted])
         parent, children = self._one_each(found)
+        self._what_it_learns_from(parent)
         rewritten = self._rows(children)
         self._leftovers()
         self._mlflow(parent, children, rewritten)
@@ -81,6 +84,10 @@ class Mender:
 
     def _trials(self) -> list[FrozenTrial]:
         return engine.counted(self.study.get_trials(deepcopy=False))
+
+    def _left_behind(self) -> list[FrozenTrial]:
+        """Those of earlier versions, as they were."""
+        return [trial for trial, _, _ in left_behind(self.study.get_trials(deepcopy=False))]
 
     def _found(self) -> list[tuple[int | None, Found]]:
         """Every run of the study in MLflow with its trial's number (None: the study's own), however it is known."""
@@ -156,22 +163,41 @@ class Mender:
 
     # ---- folders and the study store
 
+    def _what_it_learns_from(self, parent: Found | None) -> None:
+        text = audit.text(self.tracker.connection, parent.run_id, warm.FILE) if parent else None
+        try:
+            line = warm.mend(self.study, self.folder, text)
+        except SearchError as error:
+            self.give_up(f"{error}; from here on the study learns from its own trials alone")
+            self.study.set_user_attr(warm.WARM, None)
+            written = store.read_json(self.folder / "study.json") or {}
+            store.write_json(self.folder / "study.json", written | {"attributes": recorded(self.study.user_attrs)})
+            return
+        if line:
+            self.fix(line)
+
     def _rows(self, children: Mapping[int, Found]) -> bool:
         """Give back to folders and study store what either, or MLflow, knows; whether rows were written."""
         by_number = {t.number: t for t in self.study.get_trials(deepcopy=False)}
         folders, again = store.trial_folders(self.folder), {}
+        behind = left_now(self.study.user_attrs)
+        shelved = {each.number: [each.value, each.model_id] for each in weights.noted(self.folder)}
         last = max((*by_number, *children, *(n for n, folder in folders.items() if _was_begun(folder))), default=-1)
         names = {name for folder in folders.values() for event in store.epochs(folder) for name in event["metrics"]}
         for number in range(max((*by_number, *folders, *children), default=-1) + 1):
-            row = by_number.get(number)
-            if row is not None and engine.REFUSED in row.user_attrs:
+            row, stays = by_number.get(number), number in behind
+            if row is not None and engine.REFUSED in row.user_attrs and not (stays and is_left(row)):
                 continue
-            left = self._remains(number, row, children.get(number))
+            was = thawed(row) if row is not None and is_left(row) else row
+            left = self._remains(number, was, children.get(number))
             if number > last:
                 shutil.rmtree(left.folder)  # killed between writing it down and storing it: it was never a trial
                 self.fix(f"trial {number}: a folder of a trial that was never stored was removed")
                 continue
             wanted = self._restored(left, names)
+            if wanted is not None and stays and engine.REFUSED not in wanted.user_attrs:
+                wanted.number = number
+                wanted = placeholder(wanted, behind[number]["why"], behind[number]["version"], shelved.get(number))
             if wanted is not None:
                 again[number] = wanted
         self.study = rows.put_back(self.study, again)
@@ -265,7 +291,7 @@ class Mender:
         if wrong_parent:
             mirror.describe_study()
             self.tracker.set_tags(mirror.parent, mismatch.own_tags(mirror))
-        trials, renamed = self._trials(), False
+        trials, renamed = [*self._trials(), *self._left_behind()], False
         for trial in trials:
             before = links.run_id(self.study, trial)
             self._mend_trial(mirror, shelf, trial, children.get(trial.number))
@@ -279,7 +305,7 @@ class Mender:
         self._settle(mirror, shelf)
         for failure in self.tracker.outbox.failures:
             self.give_up(f"MLflow refused: {failure}")
-        done = [t.number for t in trials if t.state.is_finished()]
+        done = sorted(t.number for t in trials if t.state.is_finished())
         if self.study.user_attrs.get(MIRRORED) != done and not self.tracker.outbox.failures:
             self.study.set_user_attr(MIRRORED, done)
 
@@ -338,7 +364,7 @@ class Mender:
             wrong, child = [*wrong, *taken, ANEW], None
         elif child is not None and links.run_id(self.study, trial) != child.run_id:
             links.remember(self.study, trial, child.run_id)
-        frozen = engine.numbered(self.study, number)
+        frozen = thawed(engine.numbered(self.study, number))
         offered = trial.state.is_finished() and (folder / "model").is_dir()
         if not wrong and not offered:
             return

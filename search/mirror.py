@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import auditing, figures, links, pareto, store
+from search import auditing, explain, figures, links, pareto, store, versions
 from search.engines import optuna as engine
 from search.goals import final
 from search.links import RUN_ID
@@ -20,6 +20,9 @@ from search.plan import DATA, DECLARED, Plan
 from search.ranking import JUDGED, figures_of, ranked
 from search.specs import DATA_SEED, goals_of
 from search.trial.schedule import best_epoch
+from search.versions import ASIDE, ASSUMED
+from search.warm import FILE as WARM_FILE
+from search.warm import FROM as WARM_FROM
 from spaces import Space
 from spaces.datasets import DataSpec, describe
 from tracking.figures import learning_curves
@@ -42,6 +45,7 @@ UNLOGGED = (
     "narrowings",
     "repeats",
     "dataset",
+    "warm_start",
     "auto",
     "why",
     "executor",
@@ -72,6 +76,7 @@ class Mirror:
         self.runs: dict[int, Run] = {}
         self._shown: set[str] = set()
         self._made: SimpleQueue[tuple[int | None, str]] = SimpleQueue()
+        self.version_tags = versions.tagger(study)
         self.parent = tracker.start_study(
             plan.study,
             identity=self.identity,
@@ -102,13 +107,20 @@ class Mirror:
         said = self.study.user_attrs["plan.first"]  # parameters are written once; a resumed plan may differ
         params = {k: _text(v) for k, v in said.items() if k not in UNLOGGED}
         params |= {"dataset": self.data.name} if plan.dataset else {}
+        params |= {"warm_start": ", ".join(plan.warm_start)} if plan.warm_start else {}
         params |= {name: _text(texts) for name in ("objectives", "limits") if (texts := said.get(name))}
         params |= {f"space.{name}": text for name, text in plan.narrowings.items()}
         params |= {f"cut.{i}": cut for i, cut in enumerate(plan.cuts)}
         self.tracker.set_params(self.parent, params)
         self._send_provenance(self.parent, [self.provenance], {"study": plan.seed})
+        version = versions.current(self.study.user_attrs)
         if self.space.path:
-            self.tracker.log_file(self.parent, self.space.path, "space")
+            self.tracker.log_file(self.parent, self.space.path, "space" if version == 1 else f"space/version-{version}")
+        if version > 1:
+            self.tracker.set_tags(self.parent, {"search.version": version})
+            self.tracker.log_text(self.parent, "versions.json", versions.told(self.study.user_attrs))
+        if (self.folder / WARM_FILE).is_file():
+            self.tracker.log_file(self.parent, self.folder / WARM_FILE)
 
     def end_study(self, status: str, reason: str, *, pictures: bool) -> None:
         """The table, pictures, note and best trial of the study as it stands, then its status."""
@@ -116,9 +128,9 @@ class Mirror:
         best = ranked(self.study)
         skipped: list[str] = []
         if best and pictures:
-            drawn, skipped = figures.pictures(self.study, self.goals, self.space.columns)
-            for name, content in drawn.items():
-                self.tracker.log_bytes(self.parent, f"figures/{name}", content)
+            drawn, skipped = explain.drawn(self.study, self.space, self.goals)
+            for path, content in drawn.items():
+                self.tracker.log_bytes(self.parent, path, content)
         note = figures.summary(self.study, self.space, self.plan, self.goals, skipped)
         tags = {"mlflow.note.content": note, "search.reason": reason or "all trials done"}
         found = auditing.audit(self.study)
@@ -134,7 +146,9 @@ class Mirror:
             done = sorted(_ended(t) for t in self.study.get_trials(deepcopy=False) if t.state.is_finished())
             values = self.goals.values_of(best[0].values, figures_of(best[0]))
             bests = {f"best_{name}": value for name, value in values.items()}
-            self.tracker.log_epoch(self.parent, done.index(_ended(best[0])), bests, _ended(best[0]))
+            place, since = versions.place(self.study.user_attrs)  # that of an older version must not stay the latest
+            place, since = max(done.index(_ended(best[0])), place), max(_ended(best[0]), since)
+            self.tracker.log_epoch(self.parent, place, bests, since)
         if best and self.goals.several:
             tags["search.front"] = ", ".join(str(t.number) for t in pareto.front(self.study))
             self.tracker.log_text(self.parent, pareto.FILE, pareto.table(self.study, self.goals))
@@ -262,6 +276,8 @@ class Mirror:
                 "search.backend": self.plan.backend,
                 **({"search.device": attempts[-1]["slot"]} if attempts else {}),
                 **({"search.baseline": attrs["baseline"]} if "baseline" in attrs else {}),
+                **self.version_tags(frozen.number),
+                **{f"search.{name}": str(attrs[name]) for name in (ASSUMED, ASIDE, WARM_FROM) if name in attrs},
                 **{f"search.{name}": str(value) for name, value in attrs.items() if name.startswith("repeat.")},
             }
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from search import links, pareto, store
+from search import explain, links, pareto, store, versions, warm
 from search.goals import is_final
 from search.mirror import STATUS, UNLOGGED, Mirror
 from search.ranking import figures_of, ranked
@@ -44,10 +44,12 @@ def of_study(mirror: Mirror, parent: Found | None, ended: Mapping[str, str]) -> 
     first = [k for k in mirror.study.user_attrs["plan.first"] if k not in UNLOGGED]
     wrong += ["parameters"] if any(k not in parent.params for k in first) else []
     files = {"trials.csv", "provenance.json", *(["space"] if mirror.space.path else [])}
+    files |= {"versions.json"} if versions.current(mirror.study.user_attrs) > 1 else set()
+    files |= {warm.FILE} if mirror.study.user_attrs.get(warm.WARM) else set()
     files |= {pareto.FILE} if best and mirror.goals.several else set()
     gone = sorted(files - parent.artifacts)
     wrong += [f"without {', '.join(gone)}"] if gone else []
-    wrong += pictures if "figures" not in parent.artifacts else []
+    wrong += pictures if not {"figures", explain.FILE} <= parent.artifacts else []
     unseen = store.pictures_of_data(mirror.folder) and "data" not in parent.artifacts
     wrong += ["without pictures of its data"] if unseen else []
     bests = mirror.goals.values_of(best[0].values, figures_of(best[0])) if best else ()
@@ -74,6 +76,7 @@ def of_trial(mirror: Mirror, trial: FrozenTrial, child: Found | None) -> tuple[l
     tags = mirror.end_tags(trial) if finished else {"search.trial.state": "paused"}
     own = {STUDY: mirror.identity, KIND: "trial", NUMBER: trial.number, "search.study": mirror.plan.study}
     own["search.config.hash"] = trial.user_attrs["config.hash"]
+    own |= mirror.version_tags(trial.number)
     wrong += ["tags"] if _lacks(child.tags, tags | own) else []
     wrong += ["dataset"] if not child.datasets else []
     gone = sorted(_files(mirror, trial, folder, bool(recorded)) - child.artifacts)

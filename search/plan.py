@@ -72,6 +72,7 @@ IDENTITY = (
     "table_digest",
     "objectives",
     "limits",
+    "warm_start",
 )
 
 
@@ -84,8 +85,11 @@ OLDER = {
     "table_digest": None,
     "objectives": [],
     "limits": [],
+    "warm_start": [],
 }  # what a study of an older program did not say
-LISTS = ("baselines", "cuts", "left_out", "repeats", "auto", "why", "said", "objectives", "limits")  # of a plan
+LISTS = (
+    *("baselines", "cuts", "left_out", "repeats", "auto", "why", "said", "objectives", "limits", "warm_start"),
+)  # of a plan
 DECLARED = "declared"  # in the plan a study began with: its hyperparameters then
 DATA = "data"  # and the digest of its data
 
@@ -127,6 +131,7 @@ class Request:
     limits: tuple[str, ...] = ()
     full: bool = False
     baselines_only: bool = False
+    warm_start: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +183,7 @@ class Plan:
     said: tuple[str, ...] = ()  # of the space, for people
     objectives: tuple[str, ...] = ()  # as texts, the first one first; none where that is the space's own
     limits: tuple[str, ...] = ()  # as texts, on figures of a trial
+    warm_start: tuple[str, ...] = ()  # earlier studies that it learns from, see search.warm
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, stored with the study."""
@@ -319,6 +325,7 @@ def make(
         said=space.remarks,
         objectives=objectives,
         limits=bounds,
+        warm_start=tuple(dict.fromkeys(request.warm_start)),
     )
     if problems := simulated.check(made, space):
         raise InputError(problems)
@@ -477,24 +484,6 @@ def check_identity(plan: Plan, stored: Mapping[str, Any]) -> None:
 def said_space(space: Space) -> dict[str, str]:
     """The hyperparameters that a space declares, each as a person would write its range."""
     return {name: parameter.describe() for name, parameter in declared(space).items()}
-
-
-def check_space(study: str, space: Space, began_with: Mapping[str, str] | None) -> None:
-    """Raises InputError where a study's space declares other hyperparameters than when it began."""
-    if began_with is None:  # a study of an older program did not say
-        return
-    now = said_space(space)
-    if now == began_with:
-        return
-    changed = [
-        f"{name} was {began_with.get(name, 'not there')} and is {now.get(name, 'not there')}"
-        for name in {**began_with, **now}
-        if began_with.get(name) != now.get(name)
-    ]
-    raise InputError(
-        f"the space {space.name} ({space.path}) has changed since study {study!r} began: {'; '.join(changed)}; "
-        "put it back as it was, or start a new study (--study NAME)"
-    )
 
 
 def noted_data(attributes: Mapping[str, Any]) -> str | None:

@@ -209,6 +209,8 @@ def show(plan: Plan, settings: Settings, as_json: bool) -> None:
         )
     for line in [*describe_plan(plan), *_stops(plan)]:
         print(line)
+    if plan.warm_start:
+        print(f"learns from {', '.join(plan.warm_start)}; what of them fits is said when it runs")
     print_table(
         ("hyperparameter", "values", "only where"),
         [(name, p.describe(), _only_where(p)) for name, p in parameters.items()],

@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 
-from search import report, store
+from search import renewal, report, store, versions
 from search.engines import optuna as engine
 from search.errors import FAILED, OK, InputError, SearchError
 from search.lease import leased, owned
@@ -67,7 +67,9 @@ def mend(name: str, settings: Settings, say: Callable[[str], None], *, files_gon
             f"no study {name!r} in the study store nor in {folder.parent}{left}; list them: python -m search list"
         )
     with owned(folder, name):
+        version = renewal.finish(name, settings, engine.storage(settings.storage), say)
         study, fixed = _study(name, settings, known)
+        fixed += [f"it was cut off while it became version {version} of its space; finished"] if version else []
         with leased(study, say):
             plan = resumed_plan(study.user_attrs["plan"], Request(space="", study=name))
             space = space_of(plan)
@@ -111,10 +113,10 @@ def _study(name: str, settings: Settings, known: bool) -> tuple[optuna.Study, li
     for key, value in attributes.items():
         if key not in study.user_attrs:
             study.set_user_attr(key, value)
-    known_now = {key: study.user_attrs.get(key) for key in (IDENTITY, "plan", "plan.first")}
-    if not known_now["plan"]:
+    known_now = versions.recorded(study.user_attrs)
+    if not known_now.get("plan"):
         raise SearchError(f"study {name!r}: its plan is neither in the study store nor in its folder; it cannot go on")
-    if not known_now[IDENTITY]:
+    if not known_now.get(IDENTITY):
         raise SearchError(f"study {name!r} was made by an earlier version; resume it once, then it can be mended")
     if attributes != known_now:
         directions = [direction.name.lower() for direction in study.directions]

@@ -12,13 +12,14 @@ from pathlib import Path
 import click
 import optuna
 
-from search import links, ranking, report, store, weights
+from search import links, ranking, renewal, report, store, weights
 from search.engines import optuna as engine
 from search.errors import OK, InputError, StudyBusy
 from search.lease import leased, owned
 from search.mirror import IDENTITY
 from search.settings import Settings, masked
 from search.trial import checkpoints
+from search.versions import is_left
 from spaces import find, name_of
 from spaces.errors import SpaceError
 from tracking import audit, removal
@@ -69,6 +70,7 @@ def delete(name: str, settings: Settings, *, yes: bool, as_json: bool) -> int:
                 raise click.Abort
         kept = _remove_runs(connection, runs)
         if study is not None:
+            renewal.sweep(name, engine.database(study, "it cannot be deleted"))
             optuna.delete_study(study_name=name, storage=study._storage)
         # Last, for it is what lets a delete that failed go on; and in one step, for half of a record is a dead end.
         if aside.is_dir():
@@ -203,6 +205,8 @@ def _fallen(
         if len(best) < limit:
             best.setdefault(number, model)
     stays = {model.model_id for model in best.values()}
+    behind = {t.number for t in trials.values() if is_left(t)}  # the best of a version are its own
+    stays |= {model.model_id for model in models if number_of[model.run_id] in behind}
     return [model for model in models if model.model_id not in stays and not model.registered]
 
 

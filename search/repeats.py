@@ -118,6 +118,7 @@ def planned(plan: Plan, name: str, repeated: Sequence[Source], seeds: int, prune
         keep=None,
         baselines=(),
         left_out=(),
+        warm_start=(),
         repeats=tuple(asdict(source) for source in repeated),
     )
 

@@ -226,7 +226,7 @@ def studies(settings: Settings, as_json: bool) -> None:
 
 
 def _standing(study: optuna.Study, settings: Settings) -> dict[str, Any]:
-    from search import ranking
+    from search import ranking, versions
     from search.engines import optuna as engine
 
     owner = owner_of(study, settings)
@@ -244,7 +244,9 @@ def _standing(study: optuna.Study, settings: Settings) -> dict[str, Any]:
         "done": sum(t.state.is_finished() for t in trials),
         "total": plan["trials"],
         "states": states,
-        "refused": len(study.get_trials(deepcopy=False)) - len(trials),
+        "refused": versions.refused(study.get_trials(deepcopy=False)),
+        "version": versions.current(study.user_attrs),
+        "left_behind": len(versions.left(study.get_trials(deepcopy=False))),
         "objectives": shown.objectives(goals),
         "limits": [str(limit) for limit in goals.limits],
         "best": _brief(study, best[0], goals) if best else None,
@@ -308,6 +310,8 @@ def status(name: str | None, settings: Settings, as_json: bool) -> None:
     print(
         f"{name}: {standing['done']} of {standing['total']} trials done ({states})"
         + (f", {standing['refused']} refused" if standing["refused"] else "")
+        + (f"; version {standing['version']} of its space" if standing["version"] > 1 else "")
+        + (f", {standing['left_behind']} trials of earlier ones left behind" if standing["left_behind"] else "")
     )
     if standing["best"]:
         what = f"best {goals.objectives[0].name}" if goals.several else "best"
@@ -332,11 +336,12 @@ def owner_of(study: optuna.Study, settings: Settings) -> str | None:
 
 def show(name: str, number: int | None, settings: Settings, as_json: bool) -> None:
     """The trials of a study, or one of them with its epochs."""
-    from search import ranking, store
+    from search import ranking, store, versions
     from search.engines import optuna as engine
 
     study = load(name, settings)
     space, goals = _space(study), shown.goals_of(study)
+    behind = versions.left(study.get_trials(deepcopy=False))
     trials = engine.counted(study.get_trials(deepcopy=False))
     if number is not None:
         trial = _trial(study, number)
@@ -346,6 +351,7 @@ def show(name: str, number: int | None, settings: Settings, as_json: bool) -> No
         print(
             f"trial {number} of {name}: {trial.state.name.lower()}"
             + (f", {trial.user_attrs['reason']}" if trial.user_attrs.get("reason") else "")
+            + "".join(f"; of version {of}: {why}" for t, of, why in behind if t.number == number)
         )
         print_table(
             ("hyperparameter", "value"), [(k, show_value(v)) for k, v in trial.user_attrs.get("config", {}).items()]
@@ -356,7 +362,9 @@ def show(name: str, number: int | None, settings: Settings, as_json: bool) -> No
         print_table(("epoch", *keys), [(str(i), *(f"{e[k]:.4g}" for k in keys)) for i, e in enumerate(epochs, 1)])
         return None
     if as_json:
-        return emit([_brief(study, t, goals) for t in trials])
+        found = [_brief(study, t, goals) for t in trials]
+        found += [_brief(study, t, goals) | {"version": of, "left_behind": why} for t, of, why in behind]
+        return emit(sorted(found, key=lambda each: int(each["trial"])))
     owner = owner_of(study, settings)
     rows = []
     for t, cells in zip(trials, shown.progress_cells(study, trials, goals), strict=True):
@@ -371,16 +379,25 @@ def show(name: str, number: int | None, settings: Settings, as_json: bool) -> No
                 t.user_attrs.get("reason", ""),
             )
         )
+    stood = shown.progress_cells(study, [t for t, _, _ in behind], goals)
+    for (t, of, why), cells in zip(behind, stood, strict=True):
+        said = f"of version {of}: {why}" + (f" ({t.user_attrs['reason']})" if t.user_attrs.get("reason") else "")
+        config = [show_value(t.user_attrs.get("config", {}).get(c, "-")) for c in space]
+        rows.append((str(t.number), t.state.name.lower(), *cells, str(ranking.epochs(t)), *config, said))
     print_table(("trial", "state", *shown.progress(goals), "epochs", *space, "reason"), rows)
     _print_unshown(space, trials)
+    if behind:
+        print(f"trials of earlier versions of the space do not count: {', '.join(str(t.number) for t, _, _ in behind)}")
     return None
 
 
 def _trial(study: optuna.Study, number: int) -> FrozenTrial:
+    from search import versions
+
     trials = study.get_trials(deepcopy=False)
     if not 0 <= number < len(trials):
         raise InputError(f"--trial {number}: study {study.study_name!r} has trials 0 to {len(trials) - 1}")
-    return trials[number]
+    return versions.thawed(trials[number])
 
 
 def _space(study: optuna.Study) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import repeats, store, whole
+from search import repeats, store, versions, warm, whole
 from search.engines import keras_tuner
 from search.engines import optuna as engine
 from search.engines.scheduler import UNTIL
@@ -29,6 +29,7 @@ from tracking.audit import Found
 
 STATIC = (
     *("config", "config.hash", "seed", "asked.seed", "asks", "epochs", "parameters", "baseline", "milestones"),
+    *(versions.ASSUMED, versions.ASIDE, versions.BEGAN_AS, warm.FROM),
     *("patience", repeats.REPEAT_OF, repeats.REPEAT_TRIAL, repeats.REPEAT_INDEX, engine.NOTED, keras_tuner.ASKED),
 )
 NEEDED = ("config", "config.hash", "seed", "epochs", "parameters")

@@ -40,6 +40,7 @@ def trial_spec(
         dataset=plan.dataset,
         config=attributes["config"],
         config_hash=attributes["config.hash"],
+        checkpoint_hash=attributes.get("began.hash"),
         data_folder=str(data_folder),
         data_seed=DATA_SEED,
         train_limit=plan.train_limit,

@@ -21,7 +21,7 @@ from search.trial.spec import TrialSpec
 from spaces.datasets.cache import sync_folder
 
 HALF = re.compile(
-    r"((study|trial|weights|attempt-\d+)\.json|events\.jsonl|(error|model_summary)\.txt|checkpoint-\d+"
+    r"((study|trial|weights|warm|version-\d+|attempt-\d+)\.json|events\.jsonl|(error|model_summary)\.txt|checkpoint-\d+"
     r"|[0-9a-f]{12}\.(json|patch)|(images_per_class|samples|augmented_\w+)\.(csv|png)\.\d+)\.part"
 )  # what a kill in the middle of writing one of our files leaves
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search import clock, figures, mirror, ranking, simulated, store
+from search import clock, figures, mirror, ranking, renewal, simulated, store, versions, warm
 from search.asking import MEMORY, Asker
 from search.budget import Clock, share, trained
 from search.console import Progress, Row, Screen
@@ -29,17 +29,7 @@ from search.executors.simulate import SimulateExecutor
 from search.interrupt import Interrupt, heeded
 from search.lease import Lease, leased, owned
 from search.mirror import IDENTITY, MIRRORED, REASON, TOLD, Mirror
-from search.plan import (
-    DATA,
-    DECLARED,
-    Plan,
-    as_begun,
-    check_data,
-    check_identity,
-    check_space,
-    describe_plan,
-    said_space,
-)
+from search.plan import DATA, DECLARED, Plan, as_begun, check_data, check_identity, describe_plan, said_space
 from search.scores import Scores
 from search.settings import Settings
 from search.specs import goals_of, space_of, trial_spec
@@ -125,8 +115,12 @@ def run(
     folder = settings.study_folder(plan.study)
     # From here on a first Ctrl-C closes the study in good order, whatever an earlier process left behind.
     with heeded() as interrupt, owned(folder, plan.study):
+        plan = renewal.renew(plan, space, settings, screen.say)
         study = open_study(plan, space, settings)
+        for line in (study.user_attrs.get(warm.WARM) or {}).get("lines", ()):
+            screen.say(line)
         with leased(study, screen.say) as lease:
+            versions.check_newest(study, plan.study)
             tracker = _tracker(space, settings, offline, untracked)
             with _executor(plan, space, folder) as executor:
                 session = Session(plan, space, study, folder, data_folder, executor, tracker, screen, interrupt, lease)
@@ -174,6 +168,7 @@ def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
     known = {s.study_name for s in engine.studies(opened)}
     if plan.table and simulated.alone(engine.plans(opened)):
         engine.unsynced(opened)
+    learnt = warm.begin(plan, space, settings) if plan.study not in known else None  # before there is a study
     pruner = pruners.make(read("pruner", plan.pruner), plan.epochs)
     directions = [objective.direction for objective in goals_of(plan, space).objectives]
     study = engine.open_study(opened, plan.study, direction=directions, pruner=pruner, create=plan.study not in known)
@@ -199,9 +194,11 @@ def open_study(plan: Plan, space: Space, settings: Settings) -> optuna.Study:
     if first is None:
         first = now | {DECLARED: said_space(space), DATA: describe(space.dataset).digest}
     else:
-        check_space(plan.study, space, first.get(DECLARED))
         check_data(plan.study, space, first.get(DATA))
     said = {IDENTITY: attrs.get(IDENTITY) or uuid.uuid4().hex, "plan": now, "plan.first": first}
+    said[versions.VERSIONS] = attrs.get(versions.VERSIONS) or versions.first(space)
+    learnt = attrs.get(warm.WARM) if stored else (learnt or warm.begin(plan, space, settings))
+    said |= {warm.WARM: learnt} if learnt else {}
     store.write_json(folder / "study.json", {"study": plan.study, "directions": directions, "attributes": said})
     for name, value in said.items():
         if attrs.get(name) != value:
@@ -250,7 +247,8 @@ class Session:
         self.active: dict[int, Active] = {}
         self.waiting: list[FrozenTrial] = []
         self.found: set[int] = set()  # trials whose run may have been made already
-        self.asker = Asker(plan, space, study, folder, say=screen.step, passed_over=self._passed_over)
+        begin_with = warm.load(study, plan, space, folder)
+        self.asker = Asker(plan, space, study, folder, begin_with, say=screen.step, passed_over=self._passed_over)
         self.reason = ""  # why running trials are to stop
         self.untracked = isinstance(tracker, Nowhere)
         self.pressed = 0  # Ctrl-C, when the study's end began
@@ -311,6 +309,9 @@ class Session:
         self.found = {trial.number for trial in unfinished}
         mirrored = set(self.study.user_attrs.get(MIRRORED, ()))
         behind = [t for t in engine.counted(trials) if t.state.is_finished() and t.number not in mirrored]
+        for trial, _, _ in versions.left(trials):  # of an earlier version: its run says so, and stays
+            if trial.number not in mirrored:
+                self.mirror.replay(trial)
         for trial in behind:
             self.shelf.offer(self.mirror.replay(trial), trial, again=True)
         if behind:

@@ -39,6 +39,7 @@ NOTED = "sampler.notes"  # of a trial: what its sampler keeps with it, to go on 
 RESTS = "rests"  # of an unfinished trial: the epochs after which it waits to be gone on with, None where it does not
 AUDITED = "audited"  # of a trial that goes on although it was stopped: the epochs after which
 POSITION = "search.position"  # along the sequence of a sampler that walks one
+ASIDE = "@"  # in the name of a study that is none of its own: the draft of a newer version, or the one it replaced
 
 
 NOTING = ("cmaes", "nsga2", "nsga3")  # samplers that go on from what they noted with each trial
@@ -219,8 +220,12 @@ def propose(
     sampler: str,
     seed: int,
     refuse: Callable[[dict[str, Any]], str | None],
+    lessons: Sequence[FrozenTrial] = (),
 ) -> Proposal:
     """The next configuration, one not yet in the study; `refused` says why where it is not to be run.
+
+    `lessons` are trials of other studies that the sampler learns from first; the configuration of one that has a hash
+    is known, too.
 
     It is drawn on an in-memory copy of the study by a sampler made from the stored trials and the seeds alone
     (see Ask), so a repeated configuration leaves no trace and teaches the sampler nothing of later ones. A sampler that
@@ -229,8 +234,10 @@ def propose(
     """
     chosen, by_chance = menu.read("sampler", sampler), Chosen("random")
     trials = study.get_trials(deepcopy=False)
-    seen = [_as_seen(t) for t in trials]
-    known = {t.user_attrs.get("config.hash") for t in trials}
+    seen = [_as_seen(t) for t in (*lessons, *trials)]
+    known_there = [lesson for lesson in lessons if "config.hash" in lesson.user_attrs]
+    tried = [_as_seen(t) for t in (*known_there, *trials)]  # brute takes whatever it sees for tried
+    known = {t.user_attrs.get("config.hash") for t in (*lessons, *trials)}
     faulty = [t.params for t in trials if t.state == TrialState.FAIL and REFUSED in t.user_attrs]
     start = 1 + max((t.user_attrs.get(POSITION, -1) for t in trials), default=-1)
     listed, most = menu.member("sampler", chosen.name).listed, MAX_ASKS
@@ -250,7 +257,8 @@ def propose(
         if asked.name in samplers.WALKING or asks in (0, OWN_ASKS, most):
             drawn_by = derive(seed, "ask", len(trials), asks)
             options = asked.options if asked is chosen else {}
-            copy = _copy(study, samplers.make(asked, Ask(drawn_by, seed, start + asks, dimensions, options)), seen)
+            shown = tried if asked.name == "brute" else seen
+            copy = _copy(study, samplers.make(asked, Ask(drawn_by, seed, start + asks, dimensions, options)), shown)
         trial = copy.ask()
         try:
             config = space.sample(OptunaDraws(trial, narrowings))
@@ -400,7 +408,7 @@ def should_prune(study: optuna.Study, trial: optuna.Trial) -> tuple[bool, dict[s
     copy = _copy(study, study.sampler, [_as_stopped(t) for t in study.get_trials(deepcopy=False)])
     mine = numbered(copy, trial.number)
     before = dict(mine.system_attrs)
-    verdict = study.pruner.prune(copy, mine)
+    verdict = bool(study.pruner.prune(copy, mine))  # some give numpy's
     after = numbered(copy, trial.number).system_attrs
     return verdict, {name: value for name, value in after.items() if name not in before}
 
@@ -457,7 +465,8 @@ def database(study: optuna.Study, otherwise: str) -> RDBStorage:
 def studies(store: optuna.storages.BaseStorage) -> list[FrozenStudy]:
     """Every study of a store, newest last."""
     # Not Optuna's summaries: those look for each study's best trial, which one damaged row makes impossible for all.
-    return sorted(store.get_all_studies(), key=lambda study: _started(store, study._study_id))
+    found = [study for study in store.get_all_studies() if ASIDE not in study.study_name]
+    return sorted(found, key=lambda study: _started(store, study._study_id))
 
 
 def plans(store: optuna.storages.BaseStorage) -> list[dict[str, Any]]:

@@ -61,6 +61,20 @@ def sweep(study: optuna.Study) -> optuna.Study:
     return _again(study, storage) if found else study
 
 
+def take_over(old: optuna.Study, new: optuna.Study, aside: str) -> None:
+    """Give `new` the name of `old`, which is called `aside` from then on: both or neither, whenever it is killed."""
+    storage = engine.database(old, "no other study can take its name")
+    storage.remove_session()
+    with storage.engine.begin() as connection:
+        for study, name in ((old, aside), (new, old.study_name)):
+            _run(
+                connection,
+                "UPDATE studies SET study_name = :name WHERE study_id = :study",
+                name=name,
+                study=study._study_id,
+            )
+
+
 def _move(connection: sqlalchemy.Connection, study_id: int, made: int, number: int) -> None:
     rows = _run(connection, "SELECT number, trial_id FROM trials WHERE study_id = :study", study=study_id).fetchall()
     ids = {int(n): int(trial_id) for n, trial_id in rows if trial_id != made}

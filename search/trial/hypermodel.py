@@ -150,12 +150,12 @@ class HyperTraining:
 
     def snapshot(self) -> Snapshot:
         """A copy in the host's memory of all that the next epoch depends on; call it between epochs."""
-        return state.copied(self.spec.config_hash, self._variables(), self.best, self.history)
+        return state.copied(self.spec.checkpoint, self._variables(), self.best, self.history)
 
     def restore(self, snapshot: Snapshot, most_epochs: int) -> None:
         """Go on from a snapshot, as `train.Training.restore` does; the callbacks are told of its epochs again."""
         variables = self._variables()
-        state.check(snapshot, variables, self.model.get_weights(), self.spec.config_hash, most_epochs)
+        state.check(snapshot, variables, self.model.get_weights(), self.spec.checkpoint, most_epochs)
         self._followed.again(snapshot.history)
         state.assign(snapshot, variables)  # after them: they set the learning rate on the way
         self.best = list(snapshot.best)

@@ -26,6 +26,7 @@ class TrialSpec:
     trains on training and validation data together, so that there is nothing to validate on. `dataset` is another than
     the space's own. `pictures` is the folder of a study for pictures of its data, which the first trials draw.
     `measures` are the figures it is judged by, where those are more than the best of its epochs by `metric`.
+    `checkpoint_hash` is by what its checkpoints know it, where that is not `config_hash`.
     """
 
     study: str
@@ -53,6 +54,7 @@ class TrialSpec:
     dataset: str | None = None
     pictures: str = ""
     measures: tuple[str, ...] = ()
+    checkpoint_hash: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
@@ -63,6 +65,11 @@ class TrialSpec:
         """The spec of a plain dictionary."""
         tuples = {name: tuple(values.get(name, ())) for name in ("milestones", "rungs", "measures")}
         return cls(**(values | tuples))
+
+    @property
+    def checkpoint(self) -> str:
+        """By what its checkpoints know the configuration."""
+        return self.checkpoint_hash or self.config_hash
 
     @property
     def path(self) -> Path:

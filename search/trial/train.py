@@ -136,7 +136,7 @@ class Training:
 
     def snapshot(self) -> Snapshot:
         """A copy in the host's memory of all that the next epoch depends on; call it between epochs."""
-        return state.copied(self.spec.config_hash, self._variables(), self.best, self.history)
+        return state.copied(self.spec.checkpoint, self._variables(), self.best, self.history)
 
     def restore(self, snapshot: Snapshot, most_epochs: int) -> None:
         """Go on from a snapshot of at most `most_epochs`; all of it is checked before anything is assigned.
@@ -144,7 +144,7 @@ class Training:
         Raises Unusable where it does not fit this trial, which then is as it was.
         """
         variables = self._variables()
-        state.check(snapshot, variables, self.network.get_weights(), self.spec.config_hash, most_epochs)
+        state.check(snapshot, variables, self.network.get_weights(), self.spec.checkpoint, most_epochs)
         state.assign(snapshot, variables)
         self.best = list(snapshot.best)
         self.history = [dict(record) for record in snapshot.history]

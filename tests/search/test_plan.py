@@ -6,9 +6,8 @@ import pytest
 
 from search.errors import InputError
 from search.executors.devices import Gpu, share
-from search.plan import Request, check_identity, check_space, make, resume, said_space
+from search.plan import Request, check_identity, make, resume
 from search.settings import resolve
-from spaces import find
 
 
 @pytest.fixture
@@ -188,24 +187,3 @@ def test_cores_are_divided_fairly_between_slots(count, cores):
 
 def test_slots_take_gpus_in_turn():
     assert [slot.gpu for slot in share(4, (0, 1), tuple(range(8)))] == [0, 1, 0, 1]
-
-
-def test_a_space_that_declares_other_hyperparameters_is_not_the_studys_any_more():
-    space = find("cnn_digits")
-    began_with = said_space(space)
-    check_space("mine", space, json.loads(json.dumps(began_with)))
-    check_space("mine", space, None)
-    before = {name: text for name, text in began_with.items() if name != "optimizer"} | {
-        "filters": "4,8",
-        "old": "1..3",
-    }
-    with pytest.raises(InputError) as refused:
-        check_space("mine", space, before)
-    (line,) = refused.value.problems
-    for words in (
-        "study 'mine'",
-        f"filters was 4,8 and is {began_with['filters']}",
-        "optimizer was not there and is",
-        "old was 1..3 and is not there",
-    ):
-        assert words in line

@@ -133,7 +133,7 @@ def test_the_study_carries_its_pictures_table_and_note(done):
     pictures = {a.path for a in mlflow.list_artifacts(parent.info.run_id, "figures")}
     for name in ("optimisation_history", "parallel_coordinates", "slices", "importances"):
         assert {f"figures/{name}.html", f"figures/{name}.png"} <= pictures
-    assert "trials.csv" in {a.path for a in mlflow.list_artifacts(parent.info.run_id)}
+    assert {"trials.csv", "explain.md"} <= {a.path for a in mlflow.list_artifacts(parent.info.run_id)}
     seen = {a.path for a in mlflow.list_artifacts(parent.info.run_id, "data")}
     changed = {run.data.params["augmentation"] for run in children.values()} - {"none"}
     drawn = {"data/images_per_class.csv", "data/images_per_class.png", "data/samples.png"}
