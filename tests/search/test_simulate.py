@@ -1,13 +1,15 @@
 """A simulated study: recorded trainings replayed on a simulated clock through the whole of the study's loop."""
 
 import json
+import re
 import time
 from pathlib import Path
 
 import pytest
 from support import command, trial_spec
 
-from bench import synthetic
+from bench import grid, synthetic
+from bench.places import ROOT
 from search import clock, store
 from search.executors import table
 from search.executors.devices import Slot
@@ -229,3 +231,56 @@ def test_no_model_of_a_simulated_study_can_be_promoted_or_repeated(file, tmp_pat
         code, _, err = command(home, verb, "s")
         assert code == 2
         assert err.splitlines() == [line for line in err.splitlines() if "was simulated" in line]
+
+
+# ---- the audit of early stopping
+
+
+REAL = ROOT / "bench" / "tables" / "fashion.json.xz"
+AUDIT = re.compile(
+    r"audit: of (\d+) stopped trials (\d+) went on to be audited: stopping was wrong for (\d+) "
+    r"\(\d+ %, 95 % interval (\d+) to (\d+) %\)"
+)
+
+
+def audited(home, share):
+    """What the audit of a hasty study on the real table printed, and what the table says became of each trial.
+
+    The table's word: of each trial its number, whether it was stopped, whether audited, and the best accuracy of the
+    whole of its recorded curve, whatever the study saw of it.
+    """
+    hasty = ("--sampler", "random", "--pruner", "asha:min_resource=1,reduction_factor=6", "--seed", "2")
+    flags = ("--executor", "simulate", "--table", str(REAL), "--study", "s", "--trials", "40", "--untracked")
+    code, out, err = command(home, "run", str(grid.grid_of("fashion")), *hasty, *flags, "--audit", share)
+    assert code == 0, err
+    found = AUDIT.search(out)
+    assert found is not None, out
+    recorded, trials = table.read(REAL), []
+    for folder in store.trial_folders(home / "studies" / "s").values():
+        spec, events = store.read_json(folder / "attempt-1.json"), store.events(folder)
+        assert spec is not None
+        curve = recorded.curve(spec["config_hash"], spec["seed"])
+        assert curve is not None
+        was_audited = store.standing(events).get("audited") is not None
+        was_stopped = was_audited or len(store.epochs_of(events)) < recorded.epochs
+        trials.append((was_stopped, was_audited, max(curve.metrics["val_accuracy"])))
+    return [int(figure) for figure in found.groups()], trials
+
+
+def wrongly_stopped(trials):
+    best = max(value for was_stopped, _, value in trials if not was_stopped)
+    return [was_audited for was_stopped, was_audited, value in trials if was_stopped and value > best]
+
+
+def test_an_audit_of_all_stopped_trials_reports_the_share_that_the_table_has(tmp_path):
+    (stopped, went_on, wrong, *_), trials = audited(tmp_path / "home", "1")
+    assert stopped == went_on == sum(was_stopped for was_stopped, *_ in trials) > 20
+    assert wrong == len(wrongly_stopped(trials)) > 0
+
+
+@pytest.mark.long
+def test_an_audit_of_some_stopped_trials_has_the_share_of_all_within_its_interval(tmp_path):
+    (stopped, went_on, wrong, low, high), trials = audited(tmp_path / "home", "0.3")
+    assert 0 < went_on < stopped == sum(was_stopped for was_stopped, *_ in trials)
+    assert wrong == sum(wrongly_stopped(trials))
+    assert low <= 100 * len(wrongly_stopped(trials)) / stopped <= high
