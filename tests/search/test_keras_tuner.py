@@ -24,7 +24,7 @@ NARROW = {"learning_rate": "0.0001,0.001,0.01", "dropout": "0..0.2", "weight_dec
 
 def score(config: dict[str, Any], epochs: int = EPOCHS) -> float:
     """What a configuration reaches: any function that tells them apart and grows with training."""
-    named = sorted((k, v) for k, v in config.items() if not k.startswith("tuner/"))
+    named = sorted((k, v) for k, v in ours(config).items() if k != "tuner/epochs")
     return (engine.derive(0, *named) % 1000 / 1000) * epochs / (epochs + 2)
 
 
@@ -110,7 +110,7 @@ def step(opened: optuna.Study, made: Oracle, narrowings: dict[str, str] | None =
 def ours(values: dict[str, Any]) -> dict[str, Any]:
     """Without KerasTuner's own hyperparameters, and without the digits that a step in binary has too many of."""
     kept = {k: v for k, v in values.items() if not k.startswith("tuner/") or k == "tuner/epochs"}
-    return {k: float(f"{v:.12g}") if isinstance(v, float) else v for k, v in kept.items()}
+    return {k: float(f"{v:.9g}") if isinstance(v, float) else v for k, v in kept.items()}
 
 
 @pytest.mark.filterwarnings("ignore:The optimal value found:sklearn.exceptions.ConvergenceWarning")

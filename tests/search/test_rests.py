@@ -22,9 +22,12 @@ from search import restore, store
 from search.engines import keras_tuner
 from search.engines import optuna as engine
 from search.engines.scheduler import UNTIL
+from search.goals import read_goals
+from search.objectives import Objective
 from search.restore import Remains
 from spaces import find
 
+GOALS = read_goals((), (), Objective("val_accuracy", "maximize"))
 STEPS = st.lists(st.sampled_from(["rest", "promoted", "oracle", "audited"]), max_size=6)
 
 
@@ -63,7 +66,7 @@ def test_what_a_record_lost_of_it_is_restored_from_the_study_store(tmp_path_fact
     events, attrs = lived(steps)
     row = create_trial(state=TrialState.RUNNING, user_attrs=attrs)
     left = Remains(0, Path("/nowhere"), row, None, lambda name: None)
-    restored, _ = restore.events(left, events[:kept], "val_accuracy", set(), "")
+    restored, _ = restore.events(left, events[:kept], GOALS, {}, set(), "")
     found = store.standing(restored)
     assert found.get(engine.RESTS) == attrs.get(engine.RESTS)
     assert found.get(engine.AUDITED) == attrs.get(engine.AUDITED)
@@ -78,7 +81,7 @@ def test_what_the_study_store_lost_of_it_is_restored_from_the_record(steps):
     proposal = engine.replay(find("cnn_digits"), config, {})
     record = engine.record(0, proposal.params, proposal.distributions, {"config": config, UNTIL: 1})
     left = Remains(0, Path("/nowhere"), None, None, lambda name: None, record)
-    row = restore.row(left, events, find("cnn_digits"))
+    row = restore.row(left, events, GOALS)
     expected = {UNTIL: 1} | attrs
     assert {name: value for name, value in row.user_attrs.items() if name in expected} == expected
 

@@ -9,7 +9,8 @@ from support import trial_spec
 
 from search import store
 from search.engines import optuna as engine
-from search.engines.pruners import PRUNERS
+from search.engines import pruners
+from search.engines.menu import Chosen
 from search.fitting import over_known
 from search.goals import read_goals
 from search.objectives import Objective
@@ -98,7 +99,9 @@ def searched(store, count, sampler):
     goals = read_goals(["val_accuracy:max", "params:min"], ["latency_ms<=5", "params<=12000"], OWN)
     known = {s.study_name for s in engine.studies(store)}
     directions = [o.direction for o in goals.objectives]
-    study = engine.open_study(store, "s", direction=directions, pruner=PRUNERS["none"](1), create="s" not in known)
+    study = engine.open_study(
+        store, "s", direction=directions, pruner=pruners.make(Chosen("none"), 1), create="s" not in known
+    )
     data = describe(SPACE.dataset)
     while len(engine.counted(study.get_trials(deepcopy=False))) < count:
         proposal = engine.propose(
