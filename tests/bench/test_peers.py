@@ -64,7 +64,7 @@ def test_optuna_proposes_and_prunes_what_its_own_optimize_does(name, pruned):
     assert pruned == any(epochs < TABLE.epochs for _, epochs in found)
 
 
-@pytest.mark.parametrize("name", ["kt-random", "kt-bayesian", "kt-hyperband"])
+@pytest.mark.parametrize("name", ["kt-random", pytest.param("kt-bayesian", marks=pytest.mark.long), "kt-hyperband"])
 def test_keras_tuner_proposes_what_its_own_search_does(name, tmp_path):
     import keras_tuner
     from keras_tuner.engine.base_tuner import BaseTuner

@@ -114,7 +114,15 @@ def ours(values: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore:The optimal value found:sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("kind", ["kt-random", "kt-bayesian", "kt-hyperband", "kt-grid"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "kt-random",
+        pytest.param("kt-bayesian", marks=pytest.mark.long),
+        "kt-hyperband",
+        pytest.param("kt-grid", marks=pytest.mark.long),
+    ],
+)
 def test_the_first_twenty_proposals_are_those_of_a_plain_keras_tuner_run(kind, tmp_path):
     """One half of them asked by one process, the other by a second one that knows only the study store."""
     wanted = [ours(values) for values in plain(kind, tmp_path / "plain", 20)]

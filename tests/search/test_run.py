@@ -199,6 +199,7 @@ def test_the_same_command_with_a_higher_total_goes_on(done):
     assert "cannot change" in changed.stderr
 
 
+@pytest.mark.long
 def test_promote_makes_the_best_champion_also_without_a_server(done):
     folder, _ = done
     best = json.loads(search(folder, "best", "first", "--json").stdout)[0]

@@ -93,7 +93,7 @@ def trained(cases, folder, backend):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.long)])
 def test_training_stopped_and_restored_after_each_epoch_equals_training_in_one_go(tmp_path, backend):
     whole, parts, damaged = trained([([4], []), ([1, 3, 4], []), ([3, 4], [3])], tmp_path, backend)
     assert parts["history"] == whole["history"]
