@@ -26,7 +26,7 @@ from bench.grid import grid_of_space
 from bench.peers import METHODS
 from bench.places import ROOT
 from bench.recording import Lines
-from bench.simulation import Truth, simulate
+from bench.simulation import Truth, one_training_each, simulate
 from search.errors import BAD_INPUT, InputError, SearchError
 from search.executors.table import Table, read
 from spaces import find
@@ -41,7 +41,7 @@ Key = tuple[str, int, int]  # a method, slots, a seed
 @lru_cache(maxsize=2)
 def _truth(path: str) -> tuple[Truth, str]:
     table = read(Path(path))
-    return Truth(table), grid_of_space(table.space)
+    return Truth(one_training_each(table)), grid_of_space(table.space)
 
 
 def run(path: str, key: Key) -> dict[str, object]:
@@ -164,7 +164,7 @@ def main(
         for line in str(error).splitlines():
             click.echo(f"error: {line}", err=True)
         sys.exit(error.exit_code if isinstance(error, InputError) else BAD_INPUT)
-    truth = Truth(table)
+    truth = Truth(one_training_each(table))
     budgets = np.unique(np.round(np.geomspace(1, max(BUDGETS), 400), 3))
     text, facts = quality_report.lines(grouped(found), truth.best, budgets, BUDGETS)
     click.echo("\n".join(text))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -90,6 +90,16 @@ class Truth:
     def value(self, name: str, epoch: int) -> float:
         """Of the configuration of this hash after `epoch` epochs."""
         return float(self._values[name][epoch - 1])
+
+
+def one_training_each(table: Table) -> Table:
+    """The table with the first recorded seed of each configuration only, so that all are valued alike.
+
+    Where some have several seeds and the others one, the worth of the others is what a search sees of them, luck and
+    all, while that of the some is a mean: whoever saw one of those at its luckiest would be charged for having found
+    the highest value there is.
+    """
+    return replace(table, curves={name: group[:1] for name, group in table.curves.items()})
 
 
 def _worth(group: tuple[Curve, ...], epochs: int) -> np.ndarray:

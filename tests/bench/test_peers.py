@@ -7,8 +7,7 @@ import pytest
 from bench import peers, synthetic
 from bench.peers import settings
 from bench.peers.drawn import config_of, options
-from bench.simulation import METRIC, Truth, simulate
-from search.executors.table import Table, grouped
+from bench.simulation import METRIC, Truth, one_training_each, simulate
 from spaces import config_hash, declared, find
 from spaces._space import Space
 
@@ -16,7 +15,7 @@ GRID = Path(__file__).parent.parent.parent / "bench" / "grids" / "cifar.py"
 SPACE: Space = find(str(GRID))
 TABLE = synthetic.table(SPACE)
 # One seed a configuration, so that a tool that knows nothing of them sees the same values.
-TRUTH = Truth(Table(**{**vars(TABLE), "curves": grouped(c for c in TABLE.everything() if c.seed == 0)}))
+TRUTH = Truth(one_training_each(TABLE))
 TRIALS, SEED = 20, 3
 
 
