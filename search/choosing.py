@@ -13,7 +13,9 @@ from search.sizes import combinations
 from spaces import Space, declared, reachable
 
 MOST_POINTS = 200_000  # of a grid; Optuna makes a list of them
-SAMPLER, PRUNER = "tpe", "asha"  # what auto chooses where nothing speaks against it
+# What auto chooses where nothing speaks against it, the options as found on the tuning table of bench.quality.
+SAMPLER = Chosen("tpe", {"n_startup_trials": 5, "spread": 8, "partial": True})
+FOR_SEVERAL, PRUNER = Chosen("tpe"), "asha"
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,8 @@ def _sampler(
     if trials <= 2 * slots:
         return Chosen("qmc"), f"{trials} trials on {slots} slots begin before much is known, so they are spread evenly"
     if objectives > 1:
-        return Chosen(SAMPLER), "learns from good trials, for several objectives too"
-    return Chosen(SAMPLER), "learns from good trials, also from those stopped early"
+        return FOR_SEVERAL, "learns from good trials, for several objectives too"
+    return SAMPLER, "begins spread evenly, then learns from good trials, also from what stopped ones reached"
 
 
 def _pruner(epochs: int, objectives: int, whole: str, only_known: bool) -> tuple[Chosen, str]:

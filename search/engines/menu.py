@@ -104,6 +104,8 @@ SAMPLERS: dict[str, Member] = {
             "multivariate": Option(bool, None),
             "group": Option(bool, False),
             "constant_liar": Option(bool, True),
+            "spread": Option(int, 0, least=0),
+            "partial": Option(bool, False),
         },
         several=True,
     ),

@@ -18,6 +18,7 @@ import optuna
 import sqlalchemy
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.storages import InMemoryStorage, RDBStorage
+from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
@@ -32,7 +33,9 @@ from spaces import HyperParameters, Parameter, Space, config_hash, declared, rea
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
-OWN_ASKS = 20  # repeats in a row after which the sampler, which sees no other way, is helped out by random draws
+# Repeats in a row after which a sampler, which sees no other way, is helped out by random draws; one that walks along a
+# sequence passes over more of them.
+OWN_ASKS, WALK_ASKS = 5, 20
 MAX_ASKS = 100  # and after which nothing is left, unless what is left can be counted
 REFUSED = "search.refused"
 NOTED = "sampler.notes"  # of a trial: what its sampler keeps with it, to go on from
@@ -230,11 +233,15 @@ def propose(
     It is drawn on an in-memory copy of the study by a sampler made from the stored trials and the seeds alone
     (see Ask), so a repeated configuration leaves no trace and teaches the sampler nothing of later ones. A sampler that
     proposes known configurations again and again, as on a small grid, is helped out by random draws, at last by what is
-    left. Raises Exhausted, and SpaceFault where sample() or `refuse` fails.
+    left. For the options `spread` and `partial` of tpe see samplers.OURS. Raises Exhausted, and SpaceFault where
+    sample() or `refuse` fails.
     """
     chosen, by_chance = menu.read("sampler", sampler), Chosen("random")
     trials = study.get_trials(deepcopy=False)
     seen = [_as_seen(t) for t in (*lessons, *trials)]
+    if chosen.options.get("partial") and len(study.directions) == 1:
+        best = max if study.direction == StudyDirection.MAXIMIZE else min
+        seen = [_at_its_best(t, best) for t in seen]
     known_there = [lesson for lesson in lessons if "config.hash" in lesson.user_attrs]
     tried = [_as_seen(t) for t in (*known_there, *trials)]  # brute takes whatever it sees for tried
     known = {t.user_attrs.get("config.hash") for t in (*lessons, *trials)}
@@ -244,9 +251,11 @@ def propose(
     dimensions = functools.cache(lambda: _dimensions(space, narrowings, all_of_them=not listed))
     if listed:
         most = max(MAX_ASKS, samplers.grid_size(dimensions()) - start)
-    asked, copy, drawn_by = chosen, study, 0
+    copy, drawn_by = study, 0
+    asked = Chosen("qmc") if len(seen) < chosen.options.get("spread", 0) else chosen
+    own_asks = WALK_ASKS if asked.name in samplers.WALKING else OWN_ASKS
     for asks in range(most + 1):
-        if not listed and asks == OWN_ASKS:
+        if not listed and asks == own_asks:
             asked = by_chance
         if asks == most:  # the one that knows what is left, where that can be listed
             if not all(map(samplers.is_listed, _dimensions(space, narrowings, all_of_them=False).values())):
@@ -254,7 +263,7 @@ def propose(
             asked = Chosen("brute")
         # One that walks along a sequence is told its place; another is asked again on the same copy, where it sees
         # what it has just proposed.
-        if asked.name in samplers.WALKING or asks in (0, OWN_ASKS, most):
+        if asked.name in samplers.WALKING or asks in (0, own_asks, most):
             drawn_by = derive(seed, "ask", len(trials), asks)
             options = asked.options if asked is chosen else {}
             shown = tried if asked.name == "brute" else seen
@@ -312,6 +321,16 @@ def _as_seen(trial: FrozenTrial) -> FrozenTrial:
     seen.system_attrs = {**trial.system_attrs, **(notes or {})}
     if rests:
         seen.state, seen.datetime_complete = TrialState.PRUNED, trial.datetime_start
+    return seen
+
+
+def _at_its_best(trial: FrozenTrial, best: Callable[[Sequence[float]], float]) -> FrozenTrial:
+    """A trial as a sampler is to see it to which one that was stopped is worth the best it reached."""
+    values = [value for value in trial.intermediate_values.values() if math.isfinite(value)]
+    if trial.state != TrialState.PRUNED or not values:
+        return trial
+    seen = copy_of(trial)
+    seen.state, seen.values = TrialState.COMPLETE, [best(values)]
     return seen
 
 

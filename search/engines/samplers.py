@@ -49,7 +49,7 @@ def _tpe(ask: Ask) -> BaseSampler:
     """Resumes by the trials so far and a seed of each ask's own."""
     from optuna.samplers import TPESampler
 
-    return TPESampler(seed=ask.seed, **ask.options)
+    return TPESampler(seed=ask.seed, **{name: o for name, o in ask.options.items() if name not in OURS})
 
 
 def _random(ask: Ask) -> BaseSampler:
@@ -169,6 +169,9 @@ def _nsga3(ask: Ask) -> BaseSampler:
     return NSGAIIISampler(seed=ask.seed, **ask.options)
 
 
+# Options of `tpe` that are ours, for whoever asks it: `spread`, so many first proposals from a Sobol sequence instead;
+# `partial`, a trial that was stopped counts by the best it reached, where Optuna puts it behind all complete ones.
+OURS = ("spread", "partial")
 WALKING = ("grid", "qmc")  # along a sequence, each ask at its own place
 
 MAKERS: dict[str, Callable[[Ask], BaseSampler]] = {

@@ -281,3 +281,34 @@ def test_a_damaged_row_of_one_study_hides_no_study(tmp_path, table, what):
         database.execute(f"UPDATE {table} SET {what}" if what else f"DELETE FROM {table} WHERE trial_id = 1")
     store = engine.storage(f"sqlite:///{tmp_path}/study.db")
     assert {s.study_name for s in engine.studies(store)} == {"first", "second"}
+
+
+def test_the_first_proposals_of_tpe_can_be_spread_like_those_of_qmc():
+    spread, even = search(study(), 12, "tpe:spread=8,n_startup_trials=5"), search(study(), 12, "qmc")
+    assert spread[:8] == even[:8]
+    assert spread[8:] != even[8:]
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_what_a_stopped_trial_reached_can_be_its_value_to_tpe(direction):
+    """All good trials are stopped early, all bad ones complete: only by what those reached are they the good ones."""
+    sign = 1 if direction == "maximize" else -1
+    shares = []
+    for partial in ("true", "false"):
+        opened = engine.open_study(
+            optuna.storages.InMemoryStorage(), "s", direction=direction, pruner=optuna.pruners.NopPruner(), create=True
+        )
+        for _ in range(60):
+            proposal = engine.propose(
+                opened, SPACE, {}, sampler=f"tpe:partial={partial}", seed=4, refuse=lambda config: None
+            )
+            trial = engine.reopen(opened, engine.accept(opened, proposal, {}))
+            if proposal.config["optimizer"] == "sgd":
+                trial.report(sign * 0.9, 1)
+                opened.tell(trial, state=TrialState.PRUNED)
+            else:
+                trial.report(sign * 0.1, 1)
+                opened.tell(trial, sign * 0.1)
+        late = opened.get_trials()[30:]
+        shares.append(sum(t.user_attrs["config"]["optimizer"] == "sgd" for t in late) / len(late))
+    assert shares[0] > 0.6 > 0.3 > shares[1]
