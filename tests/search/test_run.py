@@ -438,6 +438,7 @@ def test_a_nan_ends_its_trial_with_that_reason(tmp_path):
     assert parent.info.status == "FAILED"
 
 
+@pytest.mark.long
 def test_max_params_refuses_before_training_and_gives_no_run(tmp_path):
     ran = search(
         tmp_path,
