@@ -265,9 +265,8 @@ class Session:
             self._take_up()
             while True:
                 self._look_at_the_clock()
-                if not self.reason:
-                    self._fill_slots()
-                if not self.active and (self.reason or (self.nothing_left and not self.waiting)):
+                idle = not self.reason and self._fill_slots()
+                if not self.active and (self.reason or idle or self._is_done()):
                     if not self.reason:
                         self._end_resting()
                     break
@@ -359,12 +358,18 @@ class Session:
             if not active.ending:
                 self.executor.stop(active.slot, GRACE)
 
-    def _fill_slots(self) -> None:
+    def _is_done(self) -> bool:
+        """Whether nothing will run, whatever a slot asks for once it is free, as it is not at once after a trial."""
+        return self.nothing_left and not self.waiting and not self._resting()
+
+    def _fill_slots(self) -> bool:
+        """Give every free slot a trial; whether one was free and nothing is left for it."""
         for slot in self.executor.free():
             trial = self._next()
             if trial is None:
-                return
+                return self.nothing_left
             self._start(trial, slot)
+        return False
 
     def _next(self) -> FrozenTrial | None:
         """The trial that a free slot takes: one that waits, one that rests and may go on, or a new one."""
@@ -393,7 +398,8 @@ class Session:
     def _wake(self, frozen: FrozenTrial, *, audited: bool = False) -> FrozenTrial:
         """A resting trial goes on; that is written down before it is acted on."""
         epochs = resting(frozen)
-        event = {"event": "promoted", "epochs": epochs, "until": frozen.user_attrs.get(UNTIL)}
+        event = {"event": "promoted", "epochs": epochs}
+        event |= {"until": frozen.user_attrs[UNTIL]} if UNTIL in frozen.user_attrs else {}
         store.append(store.trial_folder(self.folder, frozen.number), event | ({"audited": True} if audited else {}))
         trial = engine.reopen(self.study, frozen)
         if audited:

@@ -284,3 +284,12 @@ def test_an_audit_of_some_stopped_trials_has_the_share_of_all_within_its_interva
     assert 0 < went_on < stopped == sum(was_stopped for was_stopped, *_ in trials)
     assert wrong == sum(wrongly_stopped(trials))
     assert low <= 100 * len(wrongly_stopped(trials)) / stopped <= high
+
+
+def test_a_study_whose_trials_rested_and_were_audited_has_nothing_to_mend(file, tmp_path):
+    home = tmp_path / "home"
+    flags = ("--trials", "6", "--sampler", "random", "--pruner", "asha:pause=true,min_resource=1", "--audit", "0.5")
+    code, out, err = simulate(home, file, *flags)
+    assert code == 0, err
+    assert "went on to be audited" in out
+    assert command(home, "reconcile", "s")[:2] == (0, "s: 0 mended\n")
