@@ -14,13 +14,12 @@ from optuna.trial import FrozenTrial, TrialState
 from search import versions
 from search.engines import optuna as engine
 from search.engines.known import known
-from search.fits import Misfit, fit
+from search.fits import Misfit, fit, parameters
 from search.mirror import REASON
 from search.plan import Plan
 from search.versions import ASIDE, ASSUMED, BEGAN_AS, LEFT_SPACE
 from spaces import Space, config_hash, declared
 from spaces._hp import show
-from spaces.datasets import describe
 
 
 @dataclass(frozen=True)
@@ -76,14 +75,12 @@ class Change:
     def _fit(self, trial: FrozenTrial, taken: dict[str, int]) -> tuple[dict[str, Any], dict[str, Any]]:
         """(what a trial is in the new version, what is assumed of it for the first time). Raises Misfit."""
         attributes, space = trial.user_attrs, self.space
-        values = {name: value for name, value in trial.params.items() if "#" not in name}
-        values |= attributes.get(ASIDE, {}) | attributes["config"]
-        found = fit(space, values, self.plan.narrowings)
+        found = fit(space, versions.values(trial), self.plan.narrowings)
         defaults, there = versions.defaults(self.before["space"]), declared(space)
         for name in found.aside:
             if name in defaults and name not in there and defaults[name] != found.aside[name]:
                 raise Misfit(f"{name} is not drawn any more, only its default {show(defaults[name])} goes on")
-        if "parameters" in attributes and _parameters(space, found.config) != attributes["parameters"]:
+        if "parameters" in attributes and parameters(space, found.config) != attributes["parameters"]:
             raise Misfit("its network has another number of parameters now")
         named = config_hash(found.config)
         if taken.setdefault(named, trial.number) != trial.number:
@@ -101,13 +98,6 @@ class Change:
             | ({BEGAN_AS: began} if began != named and not trial.state.is_finished() else {}),
         }
         return fits, found.assumed
-
-
-def _parameters(space: Space, config: dict[str, Any]) -> int:
-    try:
-        return space.params(config, describe(space.dataset))
-    except Exception as error:  # whatever a space's own code raises
-        raise Misfit(f"the space fails on it ({type(error).__name__})") from error
 
 
 def row(trial: FrozenTrial, said: Mapping[str, Any], shelved: Any) -> FrozenTrial:
@@ -130,10 +120,15 @@ def row(trial: FrozenTrial, said: Mapping[str, Any], shelved: Any) -> FrozenTria
     return made
 
 
+def renewed(before: Mapping[str, Any], fits: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes in the new version of a trial that had those `before`."""
+    own = {k: v for k, v in before.items() if k not in (ASSUMED, ASIDE, BEGAN_AS, *versions.OWN)}
+    return own | fits["attributes"]
+
+
 def _copied(trial: FrozenTrial, fits: Mapping[str, Any]) -> FrozenTrial:
-    own = {k: v for k, v in trial.user_attrs.items() if k not in (ASSUMED, ASIDE, BEGAN_AS, *versions.OWN)}
     made = engine.restored(
-        {"params": fits["params"], "distributions": fits["distributions"], "attributes": own | fits["attributes"]},
+        {**fits, "attributes": renewed(trial.user_attrs, fits)},
         state=trial.state,
         values=trial.values,
         intermediate_values=dict(trial.intermediate_values),

@@ -14,14 +14,13 @@ from search import report, versions
 from search.engines import keras_tuner, menu
 from search.engines import optuna as engine
 from search.errors import InputError
-from search.fits import Misfit, fit, reasons
+from search.fits import Misfit, fit, parameters, reasons
 from search.goals import Goals
 from search.plan import Plan, noted_data
 from search.settings import Settings
 from search.shown import goals_of as goals_of_study
 from search.specs import goals_of, stored_space
 from search.trial.spec import KNOWN
-from search.versions import ASIDE
 from spaces import Space, config_hash
 from spaces.datasets import describe
 from spaces.errors import SpaceError
@@ -170,16 +169,10 @@ class _Source:
     def _fit(self, trial: FrozenTrial) -> tuple[dict[str, Any], dict[str, Any]]:
         """A trial in this space's terms, as JSON, and its configuration there. Raises Misfit."""
         attributes = trial.user_attrs
-        values = {name: value for name, value in trial.params.items() if "#" not in name}
-        values |= attributes.get(ASIDE, {}) | attributes["config"]
-        found = fit(self.space, values, self.plan.narrowings)
-        if found.assumed and "parameters" in attributes:
-            try:
-                count = self.space.params(found.config, describe(self.space.dataset))
-            except Exception as error:  # whatever a space's own code raises
-                raise Misfit(f"the space fails on it ({type(error).__name__})") from error
-            if count != attributes["parameters"]:
-                raise Misfit(f"with defaults for {', '.join(found.assumed)} it would be another network")
+        found = fit(self.space, versions.values(trial), self.plan.narrowings)
+        counted = found.assumed and "parameters" in attributes
+        if counted and parameters(self.space, found.config) != attributes["parameters"]:
+            raise Misfit(f"with defaults for {', '.join(found.assumed)} it would be another network")
         told = {
             "from": f"{self.name}:{trial.number}",
             "values": found.values,

@@ -8,6 +8,7 @@ from typing import Any
 
 from spaces import HyperParameters, Parameter, Replay, Space
 from spaces._hp import show
+from spaces.datasets import describe
 from spaces.errors import SpaceError
 
 
@@ -76,6 +77,14 @@ def fit(space: Space, values: Mapping[str, Any], narrowings: Mapping[str, str]) 
     aside = {name: value for name, value in values.items() if name not in hp.values and name not in config}
     assumed = {name: value for name, value in hp.assumed.items() if hp.values.get(name) == value}
     return Fit(config, dict(hp.values), assumed, aside)
+
+
+def parameters(space: Space, config: dict[str, Any]) -> int:
+    """How many parameters the network of a configuration has. Raises Misfit where the space's own code fails on it."""
+    try:
+        return space.params(config, describe(space.dataset))
+    except Exception as error:  # whatever it raises
+        raise Misfit(f"the space fails on it ({type(error).__name__})") from error
 
 
 class _Narrowed(Replay):

@@ -27,7 +27,7 @@ from search.plan import Plan, check_data, check_identity, noted_data
 from search.reader import Reader
 from search.settings import Settings
 from search.trial import checkpoints
-from search.versions import ASIDE, ASSUMED, BEGAN_AS, LEFT_SPACE, VERSIONS
+from search.versions import ASSUMED, LEFT_SPACE, VERSIONS
 from spaces import Space
 from spaces._hp import show
 
@@ -224,9 +224,8 @@ def _follow(folder: Path, said: Mapping[str, Any]) -> None:
     """Bring a trial's record to the new version; one that is gone or damaged is the reconciler's."""
     record = store.read_json(folder / "trial.json")
     if "fits" in said and record is not None and isinstance(record.get("attributes"), dict):
-        own = {k: v for k, v in record["attributes"].items() if k not in (ASSUMED, ASIDE, BEGAN_AS, *versions.OWN)}
-        fits = {**said["fits"], "attributes": own | said["fits"]["attributes"]}
-        store.write_json(folder / "trial.json", record | fits)
+        now = carried.renewed(record["attributes"], said["fits"])
+        store.write_json(folder / "trial.json", {**record, **said["fits"], "attributes": now})
     elif "left" in said and "ended" in said["left"] and folder.is_dir():
         if not any(event["event"] == "finished" for event in store.events(folder)):
             count = len(store.attempts(folder))

@@ -161,6 +161,12 @@ def thawed(trial: FrozenTrial) -> FrozenTrial:
     return found
 
 
+def values(trial: FrozenTrial) -> dict[str, Any]:
+    """All that is known of a trial's hyperparameters, by the space's own names: what is no longer drawn, too."""
+    drawn = {name: value for name, value in trial.params.items() if "#" not in name}
+    return drawn | trial.user_attrs.get(ASIDE, {}) | trial.user_attrs["config"]
+
+
 def is_left(trial: FrozenTrial) -> bool:
     """Whether a trial of the store is a placeholder for one that was left behind."""
     return WAS in trial.user_attrs

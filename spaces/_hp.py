@@ -38,6 +38,11 @@ class Parameter:
     variant: str = ""
 
     @property
+    def own_name(self) -> str:
+        """A name that no other hyperparameter of the space has: `name`, or `name#variant`."""
+        return f"{self.name}#{self.variant}" if self.variant else self.name
+
+    @property
     def single(self) -> bool:
         """Whether only one value is left, so that there is nothing to sample."""
         if self.kind in ("int", "float"):

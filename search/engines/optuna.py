@@ -73,7 +73,7 @@ class OptunaDraws(HyperParameters):
         self.trial = trial
 
     def draw(self, parameter: Parameter) -> Any:
-        name, trial = _stored(parameter), self.trial
+        name, trial = parameter.own_name, self.trial
         if parameter.single:
             return parameter.choices[0] if parameter.choices else _typed(parameter, cast(float, parameter.low))
         if parameter.choices:
@@ -92,11 +92,6 @@ class OptunaDraws(HyperParameters):
             drawn = trial.suggest_float(name, grid[0], grid[-1], step=parameter.step)
             return min(grid, key=lambda v: abs(v - drawn))
         return trial.suggest_float(name, low, high, log=log)
-
-
-def _stored(parameter: Parameter) -> str:
-    """What Optuna knows a hyperparameter by."""
-    return f"{parameter.name}#{parameter.variant}" if parameter.variant else parameter.name
 
 
 def _is_stepped(parameter: Parameter, grid: Sequence[float]) -> bool:
@@ -191,7 +186,7 @@ class Known(OptunaDraws):
 
     def draw(self, parameter: Parameter) -> Any:
         """One value for `parameter`."""
-        name, stored, grid = parameter.name, _stored(parameter), parameter.grid()
+        name, stored, grid = parameter.name, parameter.own_name, parameter.grid()
         if not parameter.single and name in self.config:
             self._given.setdefault(stored, self.config[name])
         if not parameter.single and not parameter.choices and name in self.config:
@@ -242,8 +237,6 @@ def propose(
     if chosen.options.get("partial") and len(study.directions) == 1:
         best = max if study.direction == StudyDirection.MAXIMIZE else min
         seen = [_at_its_best(t, best) for t in seen]
-    known_there = [lesson for lesson in lessons if "config.hash" in lesson.user_attrs]
-    tried = [_as_seen(t) for t in (*known_there, *trials)]  # brute takes whatever it sees for tried
     known = {t.user_attrs.get("config.hash") for t in (*lessons, *trials)}
     faulty = [t.params for t in trials if t.state == TrialState.FAIL and REFUSED in t.user_attrs]
     start = 1 + max((t.user_attrs.get(POSITION, -1) for t in trials), default=-1)
@@ -266,7 +259,9 @@ def propose(
         if asked.name in samplers.WALKING or asks in (0, own_asks, most):
             drawn_by = derive(seed, "ask", len(trials), asks)
             options = asked.options if asked is chosen else {}
-            shown = tried if asked.name == "brute" else seen
+            shown = seen
+            if asked.name == "brute":  # it takes whatever it sees for tried
+                shown = [t for t in seen[: len(lessons)] if "config.hash" in t.user_attrs] + seen[len(lessons) :]
             copy = _copy(study, samplers.make(asked, Ask(drawn_by, seed, start + asks, dimensions, options)), shown)
         trial = copy.ask()
         try:

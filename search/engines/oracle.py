@@ -45,8 +45,7 @@ class Drawn(HyperParameters):
         return value
 
     def _declare(self, p: Parameter) -> Any:
-        # KerasTuner loses the value of one of two hyperparameters of the same name.
-        name = f"{p.name}#{p.variant}" if p.variant else p.name
+        name = p.own_name  # of two of the same name KerasTuner loses one's value
         with contextlib.ExitStack() as scopes:
             for parent, values in p.conditions:
                 scopes.enter_context(self.container.conditional_scope(parent, list(values)))

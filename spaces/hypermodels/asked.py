@@ -93,7 +93,7 @@ class Asked:
             told = _told_apart(parameter, plain)
             if told.variant and parameter.name in found:
                 with contextlib.suppress(SpaceError):  # narrowed away
-                    others[f"{told.name}#{told.variant}"] = narrow(told, narrowings.get(told.name, told.describe()))
+                    others[told.own_name] = narrow(told, narrowings.get(told.name, told.describe()))
         return others
 
     def first(self) -> Built:
@@ -192,12 +192,15 @@ class Asked:
         """What `hp` draws for the parameter of a step."""
         self._pass(hp, step, variants)
         assert step.parameter is not None
-        return hp.meet(_told_apart(step.parameter, self._plain or {}) if variants else step.parameter, active=True)
+        return hp.meet(self._apart(step.parameter, variants), active=True)
 
     def _pass(self, hp: HyperParameters, step: Step, variants: bool) -> None:
         """What is switched off before a step."""
         for each in step.idle:
-            hp.meet(_told_apart(each, self._plain or {}) if variants else each, active=False)
+            hp.meet(self._apart(each, variants), active=False)
+
+    def _apart(self, parameter: Parameter, variants: bool) -> Parameter:
+        return _told_apart(parameter, self._plain or {}) if variants else parameter
 
     def _converse(self, hp: HyperParameters, drawn: list[tuple[str, Any]], variants: bool) -> Step:
         """Have a network built, answering for each hyperparameter: as `drawn` says first, then as `hp` draws."""
