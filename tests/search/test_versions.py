@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from formula import DRAWS, names, ready, rows, runs, typed, write
+from optuna.distributions import IntDistribution
+from optuna.trial import create_trial
 from support import afresh, apart, command, environment, settings_of
 
 from search import versions
@@ -340,3 +342,12 @@ def _remove(home: Path, ids: list[str]) -> None:
 
     for run_id in ids:
         MlflowClient(f"sqlite:///{home}/mlflow.db").delete_run(run_id)
+
+
+def test_a_hyperparameter_that_is_drawn_again_has_the_value_it_had_before_it_was_taken_away():
+    said = {"config": {"filters": 8}, versions.ASIDE: {"dropout": 0.3}}
+    distributions = {"filters": IntDistribution(4, 16), "rate#index": IntDistribution(0, 4)}
+    trial = create_trial(
+        value=0.5, params={"filters": 8, "rate#index": 2}, distributions=distributions, user_attrs=said
+    )
+    assert versions.values(trial) == {"filters": 8, "dropout": 0.3}
